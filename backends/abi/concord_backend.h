@@ -1,0 +1,113 @@
+/* Concord's C ABI for device plug-ins. SPDX-License-Identifier: Apache-2.0
+ *
+ * A plug-in is a shared object that exports concord_backend_entry(). It is loaded with RTLD_LOCAL and never unloaded.
+ * Rules: every struct starts with its size, set by whoever allocates it; tables and structs only grow at the end; no C++ types and no exceptions
+ * cross this line; a status other than CONCORD_OK leaves outputs undefined and fills *err; all memory is owned by whoever created it.
+ * Tensors are contiguous, row-major, little-endian. T tokens, H query heads, G key/value heads, D head size, P cache rows, V vocabulary.
+ * One device is used by one thread at a time. A device never works on another device's behalf: what it cannot do it refuses. */
+#ifndef CONCORD_BACKEND_H
+#define CONCORD_BACKEND_H
+#include <stddef.h>
+#include <stdint.h>
+#ifdef __cplusplus
+extern "C" {
+#endif
+
+#define CONCORD_ABI_MAJOR 1u /* a different major is refused */
+#define CONCORD_ABI_MINOR 0u /* a plug-in may be older or newer in minor; struct sizes tell what is there */
+
+typedef enum { CONCORD_F32 = 0, CONCORD_F16 = 1, CONCORD_BF16 = 2, CONCORD_F64 = 3, CONCORD_I32 = 4, CONCORD_I8 = 5, CONCORD_U4 = 6 } concord_dtype;
+typedef enum { CONCORD_OK = 0, CONCORD_UNSUPPORTED = 1, CONCORD_INVALID = 2, CONCORD_OUT_OF_MEMORY = 3, CONCORD_DEVICE_ERROR = 4, CONCORD_INTERNAL = 5 } concord_status;
+typedef enum { CONCORD_WHY_NONE = 0, CONCORD_WHY_DTYPE, CONCORD_WHY_SHAPE, CONCORD_WHY_ALIGNMENT, CONCORD_WHY_MEMORY, CONCORD_WHY_ARCHITECTURE, CONCORD_WHY_NOT_BUILT, CONCORD_WHY_NOT_IMPLEMENTED } concord_why;
+typedef enum { CONCORD_ALWAYS_IDENTICAL = 0, CONCORD_IDENTICAL_PER_CONFIGURATION = 1, CONCORD_RUN_TO_RUN_VARYING = 2 } concord_determinism;
+
+/* Operators.        in[]                                                       out[]                      other
+ * EMBEDDING         ids I32 [T]                                                y [T,K]                    weight [V,K]
+ * RMSNORM           x [R,N], gain F32 [N]                                      y [R,N]                    eps: x * rsqrt(mean(x^2) + eps) * gain
+ * LAYERNORM         x [R,N], gain F32 [N], shift F32 [N]                       y [R,N]                    eps
+ * MATMUL            x [T,K], optional bias F32 [N]                             y [T,N] = x W^T + bias     weight [N,K]
+ * ROPE              x [T,H,D], cos [P,D/2], sin [P,D/2], positions I32 [T]     y [T,H,D] (may be x)       pairs (i, i + D/2)
+ * KV_APPEND         k [T,G,D], v [T,G,D], rows I32 [T]                         kc [P,G,D], vc [P,G,D]     row t goes to cache row rows[t]
+ * ATTENTION         q [T,H,D], kc [P,G,D], vc [P,G,D], positions I32 [T]       y [T,H,D]                  scale; causal: token t sees rows 0..positions[t];
+ *                                                                                                         head h reads key/value head h / (H/G)
+ * SWIGLU            gate [R,N], up [R,N]                                       y = gate / (1 + e^-gate) * up   (y may be gate)
+ * GELU              x [R,N]                                                    y                          flag CONCORD_GELU_TANH
+ * ADD               a, b of one shape                                          y = a + b (may be a)
+ * SOFTMAX           x [R,N]                                                    y [R,N] over the last axis
+ * TOPK_ROUTING      logits [T,E]                                               weight F32 [T,k], expert I32 [T,k]   softmax over E, k largest, flag CONCORD_NORMALISE
+ * ARGMAX            x [T,V]                                                    index I32 [T]              lowest index among equals
+ * Activations (x, y, q, k, v, gate, up, a, b) share one dtype: F32, F16, BF16 or F64. cos and sin are F64 with F64 activations, else F32. The KV
+ * cache may have another float dtype. Values are read exactly, computed in `accumulate` (F32, or F64 with F64 activations), and rounded once on store. */
+typedef enum { CONCORD_OP_EMBEDDING = 0, CONCORD_OP_RMSNORM, CONCORD_OP_LAYERNORM, CONCORD_OP_MATMUL, CONCORD_OP_ROPE, CONCORD_OP_KV_APPEND, CONCORD_OP_ATTENTION, CONCORD_OP_SWIGLU, CONCORD_OP_GELU, CONCORD_OP_ADD, CONCORD_OP_SOFTMAX, CONCORD_OP_TOPK_ROUTING, CONCORD_OP_ARGMAX, CONCORD_OP_COUNT } concord_op;
+enum { CONCORD_GELU_TANH = 1u, CONCORD_NORMALISE = 2u }; /* concord_call.flags */
+enum { CONCORD_MAX_IN = 4, CONCORD_MAX_OUT = 2, CONCORD_MAX_RANK = 4 };
+
+typedef struct concord_device concord_device; /* opaque, the plug-in's */
+typedef struct concord_buffer concord_buffer; /* device memory */
+typedef struct concord_weight concord_weight; /* a matrix uploaded and repacked for this device */
+typedef struct concord_stream concord_stream; /* NULL is the default stream */
+
+typedef struct concord_error { uint32_t struct_size, why; char message[248]; } concord_error; /* why: concord_why */
+
+typedef struct concord_device_info {
+  uint32_t struct_size, available;                                       /* available 0: `why` says what is missing */
+  char id[32], name[128], vendor[64], architecture[64], driver[64];      /* id: "cpu:avx2", unique within the plug-in */
+  char libraries[128], features[512], why[248];                          /* features: names separated by commas */
+  uint32_t compute_units, reserved; uint64_t memory_bytes;
+} concord_device_info;
+
+typedef struct concord_open_options { uint32_t struct_size, threads; } concord_open_options; /* threads 0: all that the device has */
+
+typedef struct concord_tensor {
+  uint32_t struct_size, dtype, rank, reserved;                           /* rank 0 with a NULL buffer: absent */
+  int64_t dims[4];
+  concord_buffer* buffer; uint64_t byte_offset;
+} concord_tensor;
+
+/* A weight matrix [rows = outputs, cols = inputs] in host memory. Its value is data (F32, F16, BF16, F64), data * scale[row] (I8, scales F32), or
+ * (nibble - zero) * scale[row][col / group] (U4: two per byte, even column in the low nibble, ceil(cols/2) bytes a row; scales F16 and zeros U8
+ * are [rows][ceil(cols/group)]; zeros NULL means 8). */
+typedef struct concord_weight_desc {
+  uint32_t struct_size, dtype; int64_t rows, cols;
+  const void *data, *scales; const uint8_t* zeros; uint32_t group, activation_dtype; /* activation_dtype: what it will be multiplied with */
+} concord_weight_desc;
+
+typedef struct concord_call {
+  uint32_t struct_size, op, n_in, n_out;
+  concord_tensor in[4], out[2];
+  concord_weight* weight;
+  uint32_t accumulate, flags; float eps, scale;
+} concord_call;
+
+/* What really ran. kernel names the code path and instruction set or library algorithm; fallbacks counts, since the device was opened, calls that
+ * took another path than the device's own (it must not move in a conforming run). */
+typedef struct concord_witness { uint32_t struct_size, determinism; uint64_t fallbacks; char kernel[112]; } concord_witness;
+
+typedef struct concord_backend {
+  uint32_t struct_size, abi_major, abi_minor, reserved;
+  const char *name, *version, *build;                                    /* "cpu", "0.1.0", compiler and flags that touch arithmetic */
+  uint32_t (*device_count)(void);
+  concord_status (*device_info)(uint32_t index, concord_device_info* info, concord_error* err);
+  concord_status (*device_open)(uint32_t index, const concord_open_options* options, concord_device** device, concord_error* err);
+  void (*device_close)(concord_device* device);
+  concord_status (*buffer_create)(concord_device*, uint64_t bytes, concord_buffer** buffer, concord_error* err); /* zero-filled */
+  void (*buffer_destroy)(concord_device*, concord_buffer*);
+  concord_status (*upload)(concord_device*, concord_stream*, concord_buffer*, uint64_t offset, const void* host, uint64_t bytes, concord_error* err);
+  concord_status (*download)(concord_device*, concord_stream*, const concord_buffer*, uint64_t offset, void* host, uint64_t bytes, concord_error* err);
+  concord_status (*weight_create)(concord_device*, const concord_weight_desc*, concord_weight** weight, concord_error* err); /* copies what it needs */
+  void (*weight_destroy)(concord_device*, concord_weight*);
+  concord_status (*supports)(concord_device*, const concord_call*, concord_error* err);  /* CONCORD_OK or CONCORD_UNSUPPORTED; buffers may be NULL */
+  concord_status (*run)(concord_device*, concord_stream*, const concord_call*, concord_witness* witness, concord_error* err); /* witness may be NULL */
+  concord_status (*stream_create)(concord_device*, concord_stream** stream, concord_error* err);
+  void (*stream_destroy)(concord_device*, concord_stream*);
+  concord_status (*synchronize)(concord_device*, concord_stream*, concord_error* err);    /* waits; reports errors of earlier work */
+} concord_backend;
+
+/* The one exported symbol. Returns NULL and fills *err when the host's major version is not served. */
+const concord_backend* concord_backend_entry(uint32_t host_major, uint32_t host_minor, concord_error* err);
+typedef const concord_backend* (*concord_backend_entry_fn)(uint32_t, uint32_t, concord_error*);
+
+#ifdef __cplusplus
+}
+#endif
+#endif

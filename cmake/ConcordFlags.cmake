@@ -1,0 +1,27 @@
+# Flags live on one interface target, so that no folder sets any of its own by accident.
+# Numerics: no fast-math anywhere; contraction is off unless a backend source asks for std::fma by name.
+add_library(concord_flags INTERFACE)
+target_compile_options(concord_flags INTERFACE
+  $<$<COMPILE_LANGUAGE:CXX,C>:-Wall -Wextra -Wshadow -ffp-contract=off -fno-fast-math>
+  $<$<AND:$<BOOL:${CONCORD_WERROR}>,$<COMPILE_LANGUAGE:CXX,C>>:-Werror>)
+if(CONCORD_SANITIZE)
+  target_compile_options(concord_flags INTERFACE -fsanitize=${CONCORD_SANITIZE} -fno-omit-frame-pointer -fno-sanitize-recover=all)
+  target_link_options(concord_flags INTERFACE -fsanitize=${CONCORD_SANITIZE})
+endif()
+if(CONCORD_BUILD_FUZZERS)
+  target_compile_options(concord_flags INTERFACE -fsanitize=fuzzer-no-link)
+endif()
+set(CMAKE_CXX_EXTENSIONS OFF)
+set(CMAKE_POSITION_INDEPENDENT_CODE ON)
+set(CMAKE_EXPORT_COMPILE_COMMANDS ON)
+set(CMAKE_RUNTIME_OUTPUT_DIRECTORY ${CMAKE_BINARY_DIR}/bin)
+set(CMAKE_LIBRARY_OUTPUT_DIRECTORY ${CMAKE_BINARY_DIR}/bin)
+if(CONCORD_TIDY)
+  find_program(CONCORD_CLANG_TIDY NAMES clang-tidy-19 clang-tidy REQUIRED)
+  set(CMAKE_CXX_CLANG_TIDY ${CONCORD_CLANG_TIDY} --quiet --warnings-as-errors=*)
+endif()
+find_program(CONCORD_CCACHE ccache)
+if(CONCORD_CCACHE AND NOT CMAKE_CXX_COMPILER_LAUNCHER)
+  set(CMAKE_CXX_COMPILER_LAUNCHER ${CONCORD_CCACHE})
+  set(CMAKE_C_COMPILER_LAUNCHER ${CONCORD_CCACHE})
+endif()

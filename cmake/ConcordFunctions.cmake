@@ -1,0 +1,36 @@
+# concord_floor(NAME SOURCES ... [TESTS ...] [DEPS ...])
+# One floor of the harness: static library concord_NAME and, from the *_test.cpp files beside the sources, concord_NAME_test.
+function(concord_floor NAME)
+  cmake_parse_arguments(F "" "" "SOURCES;TESTS;DEPS" ${ARGN})
+  add_library(concord_${NAME} STATIC ${F_SOURCES})
+  target_compile_features(concord_${NAME} PUBLIC cxx_std_23)
+  target_include_directories(concord_${NAME} PUBLIC ${PROJECT_SOURCE_DIR}/harness)
+  target_link_libraries(concord_${NAME} PUBLIC ${F_DEPS} PRIVATE concord_flags)
+  if(CONCORD_BUILD_TESTS AND F_TESTS)
+    concord_test(concord_${NAME}_test SOURCES ${F_TESTS} DEPS concord_${NAME} LABELS unit)
+  endif()
+endfunction()
+
+# concord_test(TARGET SOURCES ... DEPS ... LABELS ...): a GoogleTest program; CTest runs it case by case.
+# An empty program is an error (gtest fails the build when discovery finds nothing to run).
+function(concord_test TARGET)
+  cmake_parse_arguments(T "" "" "SOURCES;DEPS;LABELS;ENVIRONMENT" ${ARGN})
+  add_executable(${TARGET} ${T_SOURCES})
+  target_compile_features(${TARGET} PRIVATE cxx_std_23)
+  target_compile_definitions(${TARGET} PRIVATE CONCORD_SOURCE_DIR="${PROJECT_SOURCE_DIR}" CONCORD_BINARY_DIR="${CMAKE_BINARY_DIR}")
+  target_link_libraries(${TARGET} PRIVATE ${T_DEPS} GTest::gtest GTest::gmock GTest::gtest_main concord_flags)
+  include(GoogleTest)
+  gtest_discover_tests(${TARGET} DISCOVERY_TIMEOUT 60
+    PROPERTIES LABELS "${T_LABELS}" ENVIRONMENT "${T_ENVIRONMENT}" TIMEOUT 300)
+endfunction()
+
+# concord_backend(NAME SOURCES ... [DEPS ...]): a plug-in behind the C ABI, built as a module and found beside the program.
+function(concord_backend NAME)
+  cmake_parse_arguments(B "" "" "SOURCES;DEPS" ${ARGN})
+  add_library(concord_backend_${NAME} MODULE ${B_SOURCES})
+  target_compile_features(concord_backend_${NAME} PRIVATE cxx_std_20)
+  target_include_directories(concord_backend_${NAME} PRIVATE ${PROJECT_SOURCE_DIR}/backends)
+  target_link_libraries(concord_backend_${NAME} PRIVATE ${B_DEPS} concord_flags)
+  set_target_properties(concord_backend_${NAME} PROPERTIES CXX_VISIBILITY_PRESET hidden VISIBILITY_INLINES_HIDDEN ON)
+  set_property(GLOBAL APPEND PROPERTY CONCORD_BACKENDS ${NAME})
+endfunction()

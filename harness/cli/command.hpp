@@ -1,0 +1,28 @@
+// One subcommand per file. A command registers itself on the root parser; its callback prints and sets the exit code.
+// This floor is the only place that prints and picks exit codes.
+#pragma once
+#include <CLI/CLI.hpp>
+
+#include "base/error.hpp"
+
+namespace concord::cli {
+
+struct Context {
+  int exit = exit_codes::kOk;
+  std::string program;  // path of the running executable
+
+  // Prints "concord: error: ..." on standard error and sets the exit code of the error's kind.
+  void fail(const Error& error);
+};
+
+using AddCommand = void (*)(CLI::App& root, Context& context);
+
+void add_capture_command(CLI::App& root, Context& context);
+void add_checkpoint_command(CLI::App& root, Context& context);
+void add_compare_command(CLI::App& root, Context& context);
+void add_doctor_command(CLI::App& root, Context& context);
+void add_inspect_command(CLI::App& root, Context& context);
+void add_open_command(CLI::App& root, Context& context);
+void add_run_command(CLI::App& root, Context& context);
+
+}  // namespace concord::cli

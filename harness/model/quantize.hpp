@@ -1,0 +1,39 @@
+// Round-to-nearest weight quantisation: int8 per output channel, int4 per group, symmetric and asymmetric. Pure functions of the float weights.
+#pragma once
+#include <cstdint>
+#include <span>
+#include <string>
+#include <vector>
+
+#include "abi/concord_backend.h"
+#include "base/error.hpp"
+
+namespace concord {
+
+// The precision that weights run in. Names: "f32", "f16", "bf16", "int8", "int4-g32-sym", "int4-g32-asym", "int4-g128-sym", "int4-g128-asym".
+struct WeightPrecision {
+  enum class Kind { kF32, kF16, kBF16, kInt8, kInt4 };
+  Kind kind = Kind::kF32;
+  std::int64_t group = 0;   // int4: 32 or 128
+  bool symmetric = true;    // int4
+  std::string name() const;
+  static Result<WeightPrecision> parse(const std::string& name);  // precision.unknown lists the valid names
+};
+
+// A matrix in its running precision, ready for concord_weight_desc. Formulas in docs/quantisation.md.
+//   int8:          scale = max|row| / 127 (f32), q = clamp(rne(w / scale), -127, 127)
+//   int4 sym:      scale = f16(max|group| / 7), q = clamp(rne(w / scale) + 8, 1, 15)
+//   int4 asym:     scale = f16((max - min) / 15) over the group with 0 included, zero = clamp(rne(-min / scale), 0, 15), q = clamp(rne(w / scale) + zero, 0, 15)
+// A group of zeros has scale 0 and q = zero point. The last group of a row may be shorter.
+struct QuantizedMatrix {
+  WeightPrecision precision;
+  std::int64_t rows = 0, cols = 0;
+  std::vector<std::byte> data, scales;
+  std::vector<std::uint8_t> zeros;  // empty: symmetric
+  concord_weight_desc desc(concord_dtype activation) const;  // points into this object
+  void dequantize(std::span<float> out) const;               // rows * cols values, as a backend must see them
+};
+// Error quantize.not_finite when a weight is NaN or infinite (names the row and column).
+Result<QuantizedMatrix> quantize(std::span<const float> weights, std::int64_t rows, std::int64_t cols, const WeightPrecision& precision);
+
+}  // namespace concord
