@@ -76,7 +76,7 @@ typedef struct concord_call {
   uint32_t struct_size, op, n_in, n_out;
   concord_tensor in[4], out[2];
   concord_weight* weight;
-  uint32_t accumulate, flags; float eps, scale;
+  uint32_t accumulate, flags; double eps, scale;                         /* double, so that the float64 reference is not held back by them */
 } concord_call;
 
 /* What really ran. kernel names the code path and instruction set or library algorithm; fallbacks counts, since the device was opened, calls that

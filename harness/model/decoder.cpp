@@ -1,0 +1,249 @@
+#include "model/decoder.hpp"
+
+#include <fmt/format.h>
+
+#include <cmath>
+#include <numeric>
+
+namespace concord {
+namespace {
+constexpr std::int64_t kLogitRows = 64;  // rows of logits computed at once: bounds the buffer at 64 * vocab
+}
+
+Result<Decoder> Decoder::create(Device& device, const LoadedModel& model, std::int64_t capacity, std::int64_t max_step) {
+  if (capacity < 1 || capacity > model.spec().max_positions || max_step < 1 || max_step > capacity)
+    return bad_input("decoder.bad_step",
+                     fmt::format("expected 1 <= step <= capacity <= {} positions, found step {} and capacity {}",
+                                 model.spec().max_positions, max_step, capacity));
+  Decoder decoder(device, model);
+  decoder.capacity_ = capacity;
+  decoder.max_step_ = max_step;
+  CONCORD_CHECK(decoder.allocate());
+  CONCORD_CHECK(decoder.upload_rope_tables());
+  return decoder;
+}
+
+Result<Buffer> Decoder::buffer(std::int64_t elements, DType dtype) {
+  const auto bytes = static_cast<std::uint64_t>(elements) * dtype_bits(dtype) / 8;
+  buffer_bytes_ += bytes;
+  return device_->allocate(bytes);
+}
+
+Status Decoder::allocate() {
+  const ModelSpec& s = model_->spec();
+  const DType act = model_->precision().activations, kv = model_->precision().kv_cache;
+  const std::int64_t q_width = s.heads * s.head_dim, kv_width = s.kv_heads * s.head_dim;
+  const std::tuple<Buffer*, std::int64_t, DType> plan[] = {
+      {&ids_, max_step_, DType::kI32},           {&positions_, max_step_, DType::kI32},
+      {&x_, max_step_ * s.hidden, act},          {&normed_, max_step_ * s.hidden, act},
+      {&q_, max_step_ * q_width, act},           {&k_, max_step_ * kv_width, act},
+      {&v_, max_step_ * kv_width, act},          {&attended_, max_step_ * q_width, act},
+      {&projected_, max_step_ * s.hidden, act},  {&gate_, max_step_ * s.intermediate, act},
+      {&up_, max_step_ * s.intermediate, act},   {&logits_, std::min(max_step_, kLogitRows) * s.vocab, act}};
+  for (const auto& [target, elements, dtype] : plan) {
+    CONCORD_TRY(*target, buffer(elements, dtype));
+  }
+  for (std::int64_t i = 0; i < s.layers; ++i) {
+    CONCORD_TRY(k_cache_.emplace_back(), buffer(capacity_ * kv_width, kv));
+    CONCORD_TRY(v_cache_.emplace_back(), buffer(capacity_ * kv_width, kv));
+  }
+  return {};
+}
+
+// cos and sin in float64 from float64 frequencies, rounded once to what the operator reads: the angle's error then does not grow with the position.
+Status Decoder::upload_rope_tables() {
+  const ModelSpec& s = model_->spec();
+  const std::vector<double> frequencies = s.rope.inverse_frequencies(s.head_dim);
+  const DType dtype = model_->precision().activations == DType::kF64 ? DType::kF64 : DType::kF32;
+  const std::size_t half = frequencies.size(), width = dtype_bits(dtype) / 8;
+  std::vector<std::byte> cosines(static_cast<std::size_t>(capacity_) * half * width), sines(cosines.size());
+  for (std::size_t i = 0; i < static_cast<std::size_t>(capacity_) * half; ++i) {
+    const double angle = static_cast<double>(i / half) * frequencies[i % half];
+    store_from_f64(dtype, cosines.data(), i, std::cos(angle) * s.rope.attention_factor);
+    store_from_f64(dtype, sines.data(), i, std::sin(angle) * s.rope.attention_factor);
+  }
+  CONCORD_TRY(cos_, buffer(capacity_ * static_cast<std::int64_t>(half), dtype));
+  CONCORD_TRY(sin_, buffer(capacity_ * static_cast<std::int64_t>(half), dtype));
+  CONCORD_CHECK(device_->upload(cos_, 0, cosines));
+  return device_->upload(sin_, 0, sines);
+}
+
+concord_tensor Decoder::activations(const Buffer& b, std::initializer_list<std::int64_t> dims) const {
+  return tensor_of(model_->precision().activations, dims, b);
+}
+
+concord_call Decoder::call(concord_op op) const {
+  concord_call c = make_call(op);
+  c.accumulate = model_->precision().activations == DType::kF64 ? CONCORD_F64 : CONCORD_F32;
+  return c;
+}
+
+Status Decoder::norm(const Buffer& x, const Buffer& gain, const Buffer& y, std::int64_t rows, std::int64_t width) {
+  concord_call c = call(CONCORD_OP_RMSNORM);
+  c.n_in = 2, c.n_out = 1;
+  c.in[0] = activations(x, {rows, width});
+  c.in[1] = tensor_of(DType::kF32, {width}, gain);
+  c.out[0] = activations(y, {rows, width});
+  c.eps = model_->spec().rms_norm_eps;
+  return device_->run(c);
+}
+
+Status Decoder::linear(const Buffer& x, const Weight& weight, const Buffer& bias, const Buffer& y, std::int64_t rows,
+                       std::int64_t in, std::int64_t out) {
+  concord_call c = call(CONCORD_OP_MATMUL);
+  c.n_in = bias.size() > 0 ? 2 : 1, c.n_out = 1;
+  c.in[0] = activations(x, {rows, in});
+  if (bias.size() > 0) c.in[1] = tensor_of(DType::kF32, {out}, bias);
+  c.weight = weight.get();
+  c.out[0] = activations(y, {rows, out});
+  return device_->run(c);
+}
+
+Status Decoder::rotate(const Buffer& x, std::int64_t rows, std::int64_t heads) {
+  const std::int64_t d = model_->spec().head_dim;
+  const DType table = model_->precision().activations == DType::kF64 ? DType::kF64 : DType::kF32;
+  concord_call c = call(CONCORD_OP_ROPE);
+  c.n_in = 4, c.n_out = 1;
+  c.in[0] = activations(x, {rows, heads, d});
+  c.in[1] = tensor_of(table, {capacity_, d / 2}, cos_);
+  c.in[2] = tensor_of(table, {capacity_, d / 2}, sin_);
+  c.in[3] = tensor_of(DType::kI32, {rows}, positions_);
+  c.out[0] = c.in[0];
+  return device_->run(c);
+}
+
+Status Decoder::append_to_cache(std::size_t layer, std::int64_t rows) {
+  const ModelSpec& s = model_->spec();
+  const DType kv = model_->precision().kv_cache;
+  concord_call c = call(CONCORD_OP_KV_APPEND);
+  c.n_in = 3, c.n_out = 2;
+  c.in[0] = activations(k_, {rows, s.kv_heads, s.head_dim});
+  c.in[1] = activations(v_, {rows, s.kv_heads, s.head_dim});
+  c.in[2] = tensor_of(DType::kI32, {rows}, positions_);
+  c.out[0] = tensor_of(kv, {capacity_, s.kv_heads, s.head_dim}, k_cache_[layer]);
+  c.out[1] = tensor_of(kv, {capacity_, s.kv_heads, s.head_dim}, v_cache_[layer]);
+  return device_->run(c);
+}
+
+Status Decoder::attend(std::size_t layer, std::int64_t rows) {
+  const ModelSpec& s = model_->spec();
+  const DType kv = model_->precision().kv_cache;
+  concord_call c = call(CONCORD_OP_ATTENTION);
+  c.n_in = 4, c.n_out = 1;
+  c.in[0] = activations(q_, {rows, s.heads, s.head_dim});
+  c.in[1] = tensor_of(kv, {capacity_, s.kv_heads, s.head_dim}, k_cache_[layer]);
+  c.in[2] = tensor_of(kv, {capacity_, s.kv_heads, s.head_dim}, v_cache_[layer]);
+  c.in[3] = tensor_of(DType::kI32, {rows}, positions_);
+  c.out[0] = activations(attended_, {rows, s.heads, s.head_dim});
+  c.scale = 1.0 / std::sqrt(static_cast<double>(s.head_dim));
+  return device_->run(c);
+}
+
+Status Decoder::add_to_residual(const Buffer& y, std::int64_t rows) {
+  concord_call c = call(CONCORD_OP_ADD);
+  c.n_in = 2, c.n_out = 1;
+  c.in[0] = activations(x_, {rows, model_->spec().hidden});
+  c.in[1] = activations(y, {rows, model_->spec().hidden});
+  c.out[0] = c.in[0];
+  return device_->run(c);
+}
+
+Status Decoder::attention_block(std::size_t layer, std::int64_t rows) {
+  const ModelSpec& s = model_->spec();
+  const LayerWeights& w = model_->layers()[layer];
+  const std::int64_t q_width = s.heads * s.head_dim, kv_width = s.kv_heads * s.head_dim;
+  CONCORD_CHECK(norm(x_, w.input_norm, normed_, rows, s.hidden));
+  CONCORD_CHECK(linear(normed_, w.q, w.q_bias, q_, rows, s.hidden, q_width));
+  CONCORD_CHECK(linear(normed_, w.k, w.k_bias, k_, rows, s.hidden, kv_width));
+  CONCORD_CHECK(linear(normed_, w.v, w.v_bias, v_, rows, s.hidden, kv_width));
+  if (s.qk_norm) {
+    CONCORD_CHECK(norm(q_, w.q_norm, q_, rows * s.heads, s.head_dim));
+    CONCORD_CHECK(norm(k_, w.k_norm, k_, rows * s.kv_heads, s.head_dim));
+  }
+  CONCORD_CHECK(rotate(q_, rows, s.heads));
+  CONCORD_CHECK(rotate(k_, rows, s.kv_heads));
+  CONCORD_CHECK(append_to_cache(layer, rows));
+  CONCORD_CHECK(attend(layer, rows));
+  CONCORD_CHECK(linear(attended_, w.o, w.o_bias, projected_, rows, q_width, s.hidden));
+  return add_to_residual(projected_, rows);
+}
+
+Status Decoder::mlp_block(std::size_t layer, std::int64_t rows) {
+  const ModelSpec& s = model_->spec();
+  const LayerWeights& w = model_->layers()[layer];
+  CONCORD_CHECK(norm(x_, w.post_norm, normed_, rows, s.hidden));
+  CONCORD_CHECK(linear(normed_, w.gate, w.gate_bias, gate_, rows, s.hidden, s.intermediate));
+  CONCORD_CHECK(linear(normed_, w.up, w.up_bias, up_, rows, s.hidden, s.intermediate));
+  concord_call c = call(CONCORD_OP_SWIGLU);
+  c.n_in = 2, c.n_out = 1;
+  c.in[0] = activations(gate_, {rows, s.intermediate});
+  c.in[1] = activations(up_, {rows, s.intermediate});
+  c.out[0] = c.in[0];
+  CONCORD_CHECK(device_->run(c));
+  CONCORD_CHECK(linear(gate_, w.down, w.down_bias, projected_, rows, s.intermediate, s.hidden));
+  return add_to_residual(projected_, rows);
+}
+
+Status Decoder::emit(const HiddenSink* sink, std::int64_t layer, const Buffer& from, std::int64_t start, std::int64_t rows) {
+  if (!sink || !sink->wants(layer)) return {};
+  staging_.resize(static_cast<std::size_t>(rows * model_->spec().hidden) * dtype_bits(model_->precision().activations) / 8);
+  CONCORD_CHECK(device_->download(from, 0, staging_));
+  return sink->put(layer, start, rows, staging_);
+}
+
+Status Decoder::forward(std::span<const std::int32_t> tokens, std::int64_t start, const HiddenSink* sink) {
+  const ModelSpec& s = model_->spec();
+  const auto rows = static_cast<std::int64_t>(tokens.size());
+  if (rows < 1 || rows > max_step_ || start < 0 || start + rows > capacity_)
+    return bad_input("decoder.bad_step", fmt::format("cannot run {} tokens at position {}: at most {} a step, {} positions",
+                                                     rows, start, max_step_, capacity_));
+  std::vector<std::int32_t> positions(tokens.size());
+  std::iota(positions.begin(), positions.end(), static_cast<std::int32_t>(start));
+  CONCORD_CHECK(device_->upload(ids_, 0, std::as_bytes(tokens)));
+  CONCORD_CHECK(device_->upload(positions_, 0, std::as_bytes(std::span<const std::int32_t>(positions))));
+  concord_call c = call(CONCORD_OP_EMBEDDING);
+  c.n_in = 1, c.n_out = 1;
+  c.in[0] = tensor_of(DType::kI32, {rows}, ids_);
+  c.weight = model_->embedding().get();
+  c.out[0] = activations(x_, {rows, s.hidden});
+  CONCORD_CHECK(device_->run(c));
+  CONCORD_CHECK(emit(sink, 0, x_, start, rows));
+  for (std::int64_t layer = 0; layer < s.layers; ++layer) {
+    CONCORD_CHECK(attention_block(static_cast<std::size_t>(layer), rows));
+    CONCORD_CHECK(mlp_block(static_cast<std::size_t>(layer), rows));
+    if (layer + 1 < s.layers) {
+      CONCORD_CHECK(emit(sink, layer + 1, x_, start, rows));
+    }
+  }
+  CONCORD_CHECK(norm(x_, model_->final_norm(), normed_, rows, s.hidden));
+  last_rows_ = rows;
+  return emit(sink, s.layers, normed_, start, rows);
+}
+
+Result<std::vector<float>> Decoder::logits(std::int64_t first, std::int64_t count) {
+  const ModelSpec& s = model_->spec();
+  if (first < 0 || count < 1 || first + count > last_rows_)
+    return bad_input("decoder.bad_step", fmt::format("logits of rows {} to {} asked for, the last step had {}", first,
+                                                     first + count - 1, last_rows_));
+  const DType act = model_->precision().activations;
+  const std::size_t width = dtype_bits(act) / 8;
+  std::vector<float> out(static_cast<std::size_t>(count * s.vocab));
+  std::vector<std::byte> host;
+  for (std::int64_t done = 0; done < count;) {
+    const std::int64_t rows = std::min({count - done, kLogitRows, max_step_});
+    concord_call c = call(CONCORD_OP_MATMUL);
+    c.n_in = 1, c.n_out = 1;
+    c.in[0] = tensor_of(act, {rows, s.hidden}, normed_, static_cast<std::uint64_t>((first + done) * s.hidden) * width);
+    c.weight = model_->lm_head().get();
+    c.out[0] = activations(logits_, {rows, s.vocab});
+    CONCORD_CHECK(device_->run(c));
+    host.resize(static_cast<std::size_t>(rows * s.vocab) * width);
+    CONCORD_CHECK(device_->download(logits_, 0, host));
+    convert_floats(act, host.data(), DType::kF32, reinterpret_cast<std::byte*>(out.data() + done * s.vocab),
+                   static_cast<std::size_t>(rows * s.vocab));
+    done += rows;
+  }
+  return out;
+}
+
+}  // namespace concord

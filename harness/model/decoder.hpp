@@ -1,0 +1,65 @@
+// The decoder-only transformer as a sequence of backend operators. One implementation for every device; the device decides how an operator is computed.
+#pragma once
+#include <cstdint>
+#include <functional>
+#include <span>
+#include <vector>
+
+#include "device/device.hpp"
+#include "model/loaded_model.hpp"
+
+namespace concord {
+
+// Receives the hidden states of one step while the model runs. `layer` follows Hugging Face: 0 is the embedding output, i the residual stream after
+// layer i, the last one (spec.layers) is after the final norm. `rows` holds rows * hidden elements of the activations' dtype, row r belonging to
+// position first_position + r.
+struct HiddenSink {
+  std::function<bool(std::int64_t layer)> wants;
+  std::function<Status(std::int64_t layer, std::int64_t first_position, std::int64_t rows, std::span<const std::byte> data)> put;
+};
+
+class Decoder {
+ public:
+  // capacity: positions the KV cache holds. max_step: most tokens in one forward() (buffers are allocated once, for it).
+  // The device and the model must outlive the decoder.
+  static Result<Decoder> create(Device& device, const LoadedModel& model, std::int64_t capacity, std::int64_t max_step);
+
+  // Runs `tokens` at positions start, start + 1, ... against everything cached before `start` (the cache beyond is overwritten), so that prefill,
+  // chunked prefill and decode are the same call. Errors: decoder.bad_step, and the device's.
+  Status forward(std::span<const std::int32_t> tokens, std::int64_t start, const HiddenSink* sink = nullptr);
+
+  // Logits of rows [first, first + count) of the last forward(), count * vocab floats, row-major. Rows are counted from the step's start.
+  Result<std::vector<float>> logits(std::int64_t first, std::int64_t count);
+
+  std::int64_t capacity() const { return capacity_; }
+  std::int64_t max_step() const { return max_step_; }
+  std::uint64_t buffer_bytes() const { return buffer_bytes_; }  // KV cache and activations [bytes]
+
+ private:
+  Decoder(Device& device, const LoadedModel& model) : device_(&device), model_(&model) {}
+  Status allocate();
+  Status upload_rope_tables();
+  Status attention_block(std::size_t layer, std::int64_t rows);
+  Status mlp_block(std::size_t layer, std::int64_t rows);
+  Status norm(const Buffer& x, const Buffer& gain, const Buffer& y, std::int64_t rows, std::int64_t width);
+  Status linear(const Buffer& x, const Weight& weight, const Buffer& bias, const Buffer& y, std::int64_t rows, std::int64_t in, std::int64_t out);
+  Status rotate(const Buffer& x, std::int64_t rows, std::int64_t heads);
+  Status append_to_cache(std::size_t layer, std::int64_t rows);
+  Status attend(std::size_t layer, std::int64_t rows);
+  Status add_to_residual(const Buffer& y, std::int64_t rows);
+  Status emit(const HiddenSink* sink, std::int64_t layer, const Buffer& from, std::int64_t start, std::int64_t rows);
+  Result<Buffer> buffer(std::int64_t elements, DType dtype);
+  concord_tensor activations(const Buffer& b, std::initializer_list<std::int64_t> dims) const;
+  concord_call call(concord_op op) const;
+
+  Device* device_;
+  const LoadedModel* model_;
+  std::int64_t capacity_ = 0, max_step_ = 0, last_rows_ = 0;
+  std::uint64_t buffer_bytes_ = 0;
+  Buffer ids_, positions_, cos_, sin_;
+  Buffer x_, normed_, q_, k_, v_, attended_, projected_, gate_, up_, logits_;  // [max_step, ...]
+  std::vector<Buffer> k_cache_, v_cache_;                                      // per layer [capacity, kv_heads, head_dim]
+  std::vector<std::byte> staging_;                                             // host copy of one step's hidden states
+};
+
+}  // namespace concord

@@ -1,0 +1,60 @@
+// A model's weights on a device, in one running precision.
+#pragma once
+#include <functional>
+#include <memory>
+#include <optional>
+#include <string>
+#include <vector>
+
+#include "checkpoint/checkpoint.hpp"
+#include "device/device.hpp"
+#include "digest/digest.hpp"
+#include "model/precision.hpp"
+#include "model/spec.hpp"
+
+namespace concord {
+
+struct LoadProgress {
+  std::function<void(std::size_t done, std::size_t total)> step;  // tensors; may be empty
+};
+
+// Vectors (gains, biases) are float32 buffers; matrices are prepared weights. An absent bias has size 0.
+struct LayerWeights {
+  Buffer input_norm, post_norm, q_norm, k_norm;
+  Weight q, k, v, o, gate, up, down;
+  Buffer q_bias, k_bias, v_bias, o_bias, gate_bias, up_bias, down_bias;
+};
+
+class LoadedModel {
+ public:
+  // Reads every tensor the specification expects, converts it to the precision, uploads it. The device must outlive the model.
+  // Linear layers inside the blocks are quantised; embedding and lm_head keep RunPrecision::unquantized().
+  static Result<LoadedModel> load(Device& device, const Checkpoint& checkpoint, const ModelSpec& spec,
+                                  const RunPrecision& precision, const LoadProgress& progress = {});
+
+  const ModelSpec& spec() const { return spec_; }
+  const RunPrecision& precision() const { return precision_; }
+  // Framed model digest over all tensors as they run (quantised bytes, scales and zeros included): equal on two machines that hold the same weights in
+  // the same precision, whatever their device.
+  const std::string& weights_digest() const { return weights_digest_; }
+  std::uint64_t weight_bytes() const { return weight_bytes_; }  // in the running precision [bytes]
+
+  const std::vector<LayerWeights>& layers() const { return layers_; }
+  const Weight& embedding() const { return embedding_; }
+  const Weight& lm_head() const { return lm_head_; }  // its own upload even when tied, because a device may pack the two uses differently
+  const Buffer& final_norm() const { return final_norm_; }
+
+ private:
+  ModelSpec spec_;
+  RunPrecision precision_;
+  std::string weights_digest_;
+  std::uint64_t weight_bytes_ = 0;
+  std::vector<LayerWeights> layers_;
+  Weight embedding_, lm_head_;
+  Buffer final_norm_;
+};
+
+// Framed model digest over the checkpoint's own stored tensors (hex): what was on disk, whatever it runs as.
+std::string source_digest(const Checkpoint& checkpoint);
+
+}  // namespace concord
