@@ -96,6 +96,8 @@ class Config:
         self.kv_heads = c.get("num_key_value_heads") or self.heads
         default_dim = 128 if self.kind == "qwen3" else self.hidden // self.heads
         self.head_dim = c.get("head_dim") or default_dim
+        bias = bool(c.get("attention_bias", False))
+        self.qkv_bias, self.o_bias = bias or self.kind == "qwen2", bias and self.kind != "qwen2"
         self.eps = c.get("rms_norm_eps", 1e-6)
         self.tied = c.get("tie_word_embeddings", False)
         self.max_position = c.get("max_position_embeddings", 2048)
@@ -194,15 +196,17 @@ class Decoder:
     def __init__(self, folder):
         self.cfg, self.w = Config(folder), load_weights(folder)
 
-    def linear(self, x, name):
+    def linear(self, x, name, bias=False):
         y = x @ self.w[name + ".weight"].T
-        return y + self.w[name + ".bias"] if name + ".bias" in self.w else y
+        return y + self.w[name + ".bias"] if bias else y
 
     def heads(self, x, name, count):
         """Project, split into heads ([count, T, head_dim]) and apply the q/k norm."""
-        y = self.linear(x, name).reshape(len(x), count, self.cfg.head_dim).transpose(1, 0, 2)
-        norm = name.replace("_proj", "_norm") + ".weight"
-        return rms_norm(y, self.w[norm], self.cfg.eps) if norm in self.w else y
+        y = self.linear(x, name, self.cfg.qkv_bias)
+        y = y.reshape(len(x), count, self.cfg.head_dim).transpose(1, 0, 2)
+        if self.cfg.kind != "qwen3" or name.endswith("v_proj"):
+            return y
+        return rms_norm(y, self.w[name.replace("_proj", "_norm") + ".weight"], self.cfg.eps)
 
     def attention(self, x, base, cos, sin):
         cfg, count = self.cfg, len(x)
@@ -214,7 +218,7 @@ class Decoder:
         scores = q @ k.transpose(0, 2, 1) / math.sqrt(cfg.head_dim)
         scores[:, np.triu(np.ones((count, count), bool), 1)] = -np.inf
         mixed = (softmax(scores) @ v).transpose(1, 0, 2)
-        return self.linear(mixed.reshape(count, -1), base + "o_proj")
+        return self.linear(mixed.reshape(count, -1), base + "o_proj", cfg.o_bias)
 
     def mlp(self, x, base):
         gate, up = self.linear(x, base + "gate_proj"), self.linear(x, base + "up_proj")
@@ -223,6 +227,8 @@ class Decoder:
     def forward(self, tokens):
         """({hidden.0 .. hidden.L}, logits) for one sequence of token ids."""
         cfg, w = self.cfg, self.w
+        if not all(0 <= t < len(w["model.embed_tokens.weight"]) for t in tokens):
+            raise ValueError("a token id is outside the vocabulary")
         cos, sin = rope_tables(cfg, len(tokens))
         x = w["model.embed_tokens.weight"][np.asarray(tokens)]
         hidden = [x]
