@@ -1,5 +1,5 @@
 // The capture file: hidden states of one workload under one configuration, in one safetensors file, committed to by a Merkle root.
-// Format in docs/formats.md. Knows nothing of how the states were computed.
+// Format in docs/captures.md. Knows nothing of how the states were computed.
 #pragma once
 #include <cstdint>
 #include <filesystem>
@@ -28,7 +28,7 @@ struct CaptureHeader {
   std::string source_digest;    // hex; framed model digest of the checkpoint's own stored tensors
   std::string nonce;            // hex; chosen by the verifier side before the run, binds states to one request
   std::string role;             // "prover" or "verifier"
-  OrderedJson configuration;    // device, variant, precisions, threads, chunking: docs/formats.md
+  OrderedJson configuration;    // device, variant, precisions, threads, chunking: docs/captures.md
   OrderedJson provenance;       // machine, program version, build flags, date, kernels (the witness), fallbacks, timings
   std::int64_t hidden = 0;              // elements per position
   DType dtype = DType::kF32;            // F32, F16 or BF16: the declared dtype of the states
@@ -55,15 +55,19 @@ bool merkle_verify(const Sha256& leaf, std::size_t index, std::size_t leaf_count
 // The tokens may be set later than the layout, because a prover learns them while it runs; their number is fixed by the header (tokens.size()).
 class CaptureWriter {
  public:
-  // header.tokens needs only its final size here; layers, positions, hidden, dtype are fixed. Errors: capture.bad_plan, file.*.
+  // header.tokens needs only its final size here; layers, positions, hidden, dtype are fixed. Errors: those of Capture::open that concern the header
+  // (capture.bad_size, .bad_layers, .bad_positions, .bad_digest, ...), capture.header_overflow, file.create.
   static Result<CaptureWriter> create(const std::filesystem::path& path, CaptureHeader header);
   CaptureWriter(CaptureWriter&&) noexcept;
   CaptureWriter& operator=(CaptureWriter&&) noexcept;
   ~CaptureWriter();
 
-  // One row: hidden-state index `layer`, index into header.positions, hidden * dtype bytes. Errors: capture.duplicate_row, capture.unknown_row, file.write.
+  // One row: hidden-state index `layer`, index into header.positions, hidden * dtype bytes. Errors: capture.duplicate_row, capture.unknown_row, capture.bad_row
+  // (wrong number of bytes), file.write. A row that failed to be written counts as missing. Not to be called from two threads at once.
   Status put(std::int64_t layer, std::size_t position_index, std::span<const std::byte> row);
   // Completes the file: final tokens and provenance, Merkle root, fsync, rename. Returns the root.
+  // Errors: capture.incomplete (how many rows are missing, and the first), capture.bad_tokens, capture.header_overflow (provenance longer than the room
+  // kept for it), file.write, file.commit. Nothing appears under the final name then, and the call may be repeated.
   Result<Sha256> finish(std::vector<std::int32_t> tokens, OrderedJson provenance);
 
  private:
@@ -73,16 +77,22 @@ class CaptureWriter {
 };
 
 // A capture opened for reading, mapped. Structure, schema, counts and shapes are checked on opening; the Merkle root is recomputed by verify().
-// Errors: those of the safetensors reader, capture.schema_version, capture.missing_tensor, capture.unexpected_tensor, capture.bad_metadata, capture.bad_plan.
+// Errors of open: those of the safetensors reader and, all starting with "capture.": schema_version, missing_metadata, bad_metadata, bad_digest, bad_json,
+// unknown_rule, tensor_count, missing_tensor, unexpected_tensor, dtype_mismatch, bad_shape, bad_dtype, bad_size, bad_layers, bad_positions, bad_prompt,
+// bad_tokens. docs/captures.md says what each means.
 class Capture {
  public:
   static Result<Capture> open(const std::filesystem::path& path);
+  // The same from bytes that the caller keeps alive; `file` is the name that errors carry.
+  static Result<Capture> from_bytes(std::span<const std::byte> bytes, const std::string& file);
   const CaptureHeader& header() const { return header_; }
   const std::string& path() const { return path_; }
   const Sha256& root() const { return root_; }  // as stated in the file
   // All rows of one hidden-state index: positions.size() * hidden elements of header().dtype.
   std::span<const std::byte> states(std::int64_t layer) const;
   std::size_t chunks() const;  // per layer
+  // The rows of one chunk of one hidden-state index; empty where there is none.
+  std::span<const std::byte> chunk(std::int64_t layer, std::size_t chunk) const;
   std::vector<Sha256> leaves() const;  // recomputed from the bytes
   Status verify() const;       // capture.root_mismatch names what was stated and what was computed
 
