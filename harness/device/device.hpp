@@ -3,6 +3,7 @@
 #include <cstdint>
 #include <map>
 #include <memory>
+#include <span>
 #include <string>
 #include <vector>
 
@@ -55,6 +56,7 @@ class Backends {
     std::string path;
   };
   void load(const std::string& path);
+  Result<std::size_t> find(const std::string& id) const;  // index into devices_
   std::vector<Plugin> plugins_;
   std::vector<DeviceFacts> devices_;
   std::vector<std::pair<std::size_t, std::uint32_t>> slots_;  // per device: plug-in, index

@@ -1,0 +1,184 @@
+// Operator calls over the C ABI, with what ran counted.
+#include "device/device.hpp"
+
+#include <fmt/format.h>
+
+#include <algorithm>
+#include <utility>
+
+#include "device/plugin_error.hpp"
+
+namespace concord {
+
+concord_error blank_error() {
+  concord_error err{};
+  err.struct_size = sizeof err;
+  return err;
+}
+
+std::string bounded_text(const char* text, std::size_t size) {
+  return std::string(text, static_cast<std::size_t>(std::find(text, text + size, '\0') - text));
+}
+
+namespace {
+const char* why_name(std::uint32_t why) {
+  constexpr const char* kNames[] = {"", "dtype", "shape", "alignment", "memory", "architecture", "not built", "not implemented"};
+  return why < std::size(kNames) ? kNames[why] : "unknown reason";
+}
+}  // namespace
+
+Error plugin_error(concord_status status, const concord_error& err, const std::string& what) {
+  struct Row {
+    ErrorKind kind;
+    const char* code;
+  };
+  const Row row = [&]() -> Row {
+    switch (status) {
+      case CONCORD_UNSUPPORTED: return {ErrorKind::kUnsupported, "device.unsupported"};
+      case CONCORD_INVALID: return {ErrorKind::kInternal, "device.invalid_call"};
+      case CONCORD_OUT_OF_MEMORY: return {ErrorKind::kInternal, "device.out_of_memory"};
+      default: return {ErrorKind::kInternal, "device.failed"};
+    }
+  }();
+  const std::string said = bounded_text(err.message, sizeof err.message), why = why_name(err.why);
+  return Error{row.kind, row.code,
+               fmt::format("{}: {}{}", what, said.empty() ? fmt::format("status {} without a message", int(status)) : said,
+                           why.empty() ? "" : " (" + why + ")"),
+               {}, {}};
+}
+
+Buffer& Buffer::operator=(Buffer&& o) noexcept {
+  if (this == &o) return *this;
+  if (buffer_) table_->buffer_destroy(device_, buffer_);
+  table_ = o.table_, device_ = o.device_;
+  buffer_ = std::exchange(o.buffer_, nullptr), size_ = std::exchange(o.size_, 0);
+  return *this;
+}
+Buffer::~Buffer() {
+  if (buffer_) table_->buffer_destroy(device_, buffer_);
+}
+
+Weight& Weight::operator=(Weight&& o) noexcept {
+  if (this == &o) return *this;
+  if (weight_) table_->weight_destroy(device_, weight_);
+  table_ = o.table_, device_ = o.device_, weight_ = std::exchange(o.weight_, nullptr);
+  return *this;
+}
+Weight::~Weight() {
+  if (weight_) table_->weight_destroy(device_, weight_);
+}
+
+Device::Device(Device&& o) noexcept { *this = std::move(o); }
+Device& Device::operator=(Device&& o) noexcept {
+  if (this == &o) return *this;
+  if (device_) table_->device_close(device_);
+  table_ = o.table_, device_ = std::exchange(o.device_, nullptr);
+  facts_ = std::move(o.facts_), threads_ = o.threads_, kernels_ = std::move(o.kernels_);
+  fallbacks_ = o.fallbacks_, determinism_ = o.determinism_;
+  return *this;
+}
+Device::~Device() {
+  if (device_) table_->device_close(device_);
+}
+
+Result<Buffer> Device::allocate(std::uint64_t bytes) {
+  concord_error err = blank_error();
+  Buffer buffer;
+  const concord_status status = table_->buffer_create(device_, bytes, &buffer.buffer_, &err);
+  if (status != CONCORD_OK) {
+    buffer.buffer_ = nullptr;
+    return std::unexpected(plugin_error(status, err, fmt::format("{}: allocating {} bytes", facts_.id, bytes)));
+  }
+  buffer.table_ = table_, buffer.device_ = device_, buffer.size_ = bytes;
+  return buffer;
+}
+
+Status Device::upload(const Buffer& to, std::uint64_t offset, std::span<const std::byte> from) {
+  concord_error err = blank_error();
+  const concord_status status = table_->upload(device_, nullptr, to.get(), offset, from.data(), from.size(), &err);
+  if (status != CONCORD_OK) return std::unexpected(plugin_error(status, err, facts_.id));
+  return {};
+}
+
+Status Device::download(const Buffer& from, std::uint64_t offset, std::span<std::byte> to) {
+  concord_error err = blank_error();
+  const concord_status status = table_->download(device_, nullptr, from.get(), offset, to.data(), to.size(), &err);
+  if (status != CONCORD_OK) return std::unexpected(plugin_error(status, err, facts_.id));
+  return {};
+}
+
+Result<Weight> Device::create_weight(const concord_weight_desc& desc) {
+  concord_error err = blank_error();
+  Weight weight;
+  const concord_status status = table_->weight_create(device_, &desc, &weight.weight_, &err);
+  if (status != CONCORD_OK) {
+    weight.weight_ = nullptr;
+    return std::unexpected(plugin_error(status, err, fmt::format("{}: weight [{}, {}]", facts_.id, desc.rows, desc.cols)));
+  }
+  weight.table_ = table_, weight.device_ = device_;
+  return weight;
+}
+
+Status Device::supports(const concord_call& call) {
+  concord_error err = blank_error();
+  const concord_status status = table_->supports(device_, &call, &err);
+  if (status != CONCORD_OK) return std::unexpected(plugin_error(status, err, facts_.id));
+  return {};
+}
+
+Status Device::run(const concord_call& call) {
+  concord_error err = blank_error();
+  concord_witness witness{};
+  witness.struct_size = sizeof witness;
+  const concord_status status = table_->run(device_, nullptr, &call, &witness, &err);
+  if (status != CONCORD_OK) return std::unexpected(plugin_error(status, err, facts_.id));
+  const std::string kernel = bounded_text(witness.kernel, sizeof witness.kernel);
+  if (kernel.empty())
+    return fail(ErrorKind::kInternal, "device.failed", fmt::format("{}: {} left no witness of what ran", facts_.id, op_name(call.op)));
+  ++kernels_[kernel];
+  fallbacks_ = std::max(fallbacks_, witness.fallbacks);
+  determinism_ = std::max(determinism_, static_cast<concord_determinism>(std::min<std::uint32_t>(witness.determinism, CONCORD_RUN_TO_RUN_VARYING)));
+  return {};
+}
+
+Status Device::synchronize() {
+  concord_error err = blank_error();
+  const concord_status status = table_->synchronize(device_, nullptr, &err);
+  if (status != CONCORD_OK) return std::unexpected(plugin_error(status, err, facts_.id));
+  return {};
+}
+
+const char* op_name(std::uint32_t op) {
+  constexpr const char* kNames[CONCORD_OP_COUNT] = {"embedding", "rmsnorm", "layernorm", "matmul", "rope", "kv_append", "attention",
+                                                    "swiglu", "gelu", "add", "softmax", "topk_routing", "argmax"};
+  return op < CONCORD_OP_COUNT ? kNames[op] : "unknown operator";
+}
+
+concord_dtype to_abi(DType dtype) {
+  switch (dtype) {
+    case DType::kF32: return CONCORD_F32;
+    case DType::kF16: return CONCORD_F16;
+    case DType::kBF16: return CONCORD_BF16;
+    case DType::kF64: return CONCORD_F64;
+    case DType::kI32: return CONCORD_I32;
+    case DType::kI8: return CONCORD_I8;
+    default: break;
+  }
+  return CONCORD_U4;  // no counterpart: U4 is never an operand's dtype, so that every plug-in refuses the call
+}
+
+concord_tensor tensor_of(DType dtype, std::initializer_list<std::int64_t> dims, const Buffer& buffer, std::uint64_t byte_offset) {
+  concord_tensor t{};
+  t.struct_size = sizeof t, t.dtype = to_abi(dtype), t.rank = static_cast<std::uint32_t>(dims.size());
+  std::copy_n(dims.begin(), std::min<std::size_t>(dims.size(), CONCORD_MAX_RANK), t.dims);
+  t.buffer = buffer.get(), t.byte_offset = byte_offset;
+  return t;
+}
+
+concord_call make_call(concord_op op) {
+  concord_call call{};
+  call.struct_size = sizeof call, call.op = op, call.accumulate = CONCORD_F32;
+  return call;
+}
+
+}  // namespace concord
