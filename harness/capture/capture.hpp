@@ -105,8 +105,12 @@ class Capture {
 };
 
 // An opened leaf: the chunk's bytes with its inclusion proof, as a JSON file (schema "concord.opening/1") that a third party can check against the
-// root alone. make_opening reads a capture; check_opening needs only the JSON and the root the prover committed to.
+// root alone. It carries the context (leaf 0) with a proof of its own, which ties the chunk to workload, nonce, weights, positions and dtype.
+// make_opening reads a capture (opening.no_such_leaf; capture.root_mismatch when the file was changed); make_context_opening opens leaf 0 alone.
+// check_opening needs only the JSON and the root the prover committed to. Its errors: opening.schema_version, opening.missing_field, .wrong_type,
+// .out_of_range, .unknown_field, opening.bad_field (ill-formed, or against the context), opening.wrong_root, opening.bad_proof.
 Result<OrderedJson> make_opening(const Capture& capture, std::int64_t layer, std::size_t chunk);
-Status check_opening(const Json& opening, const Sha256& root, const std::string& file);  // opening.bad_proof, opening.wrong_root, opening.*
+Result<OrderedJson> make_context_opening(const Capture& capture);
+Status check_opening(const Json& opening, const Sha256& root, const std::string& file);
 
 }  // namespace concord
