@@ -39,16 +39,22 @@ class Checkpoint {
   const std::vector<std::string>& files() const { return files_; }
   const std::vector<TensorInfo>& tensors() const { return tensors_; }  // in name order
   const TensorInfo* find(const std::string& name) const;               // nullptr when absent
-  const Json& metadata() const { return metadata_; }  // safetensors: __metadata__; GGUF: every key with its typed value, arrays included
+  // safetensors: __metadata__ (of all shards together); GGUF: every key with its typed value, arrays included. Floats may be non-finite, and
+  // strings of GGUF are the stored bytes, UTF-8 or not: dump() with Json::error_handler_t::replace.
+  const Json& metadata() const { return metadata_; }
 
   // The stored bytes, valid as long as the checkpoint.
   virtual std::span<const std::byte> raw(const TensorInfo& tensor) const = 0;
 
   // Elements [begin, begin + count) in row-major order, decoded bit-exactly into float32 (every supported stored type fits: F64 is rounded once).
   // `out` has room for count floats. begin and count must be multiples of the block size for block types (see block_size()).
-  // Error checkpoint.not_decodable names the type.
+  // Error checkpoint.not_decodable names the type; checkpoint.bad_range is a caller's mistake. Safe to call from several threads.
   virtual Status read_f32(const TensorInfo& tensor, std::uint64_t begin, std::uint64_t count, float* out) const = 0;
   virtual std::uint64_t block_size(const TensorInfo& tensor) const = 0;  // elements per stored block; 1 for plain types
+
+  // checkpoint.file_changed when a file was changed, replaced or removed since it was mapped: what was read may then be a mixture. A file that
+  // shrinks while it is being read still raises SIGBUS; this narrows the window and tells apart a replaced file from a broken run.
+  virtual Status unchanged() const = 0;
 
  protected:
   std::vector<std::string> files_;
@@ -67,12 +73,13 @@ class HfTensors {
   // The stored tensor behind a Hugging Face name, or nullptr.
   const TensorInfo* info(const std::string& hf_name) const;
   // The whole tensor as float32, row-major, shape checked against `expected`. Errors: checkpoint.missing_tensor, checkpoint.shape_mismatch
-  // (both shapes named), checkpoint.not_decodable.
+  // (both shapes named), checkpoint.not_decodable, checkpoint.bad_heads (rows that `heads` does not divide evenly), checkpoint.file_changed.
   Result<std::vector<float>> read(const std::string& hf_name, const Shape& expected) const;
 
  private:
   const Checkpoint& checkpoint_;
   std::int64_t heads_, kv_heads_;
+  bool gguf_ = false;
   bool permuted_ = false;  // GGUF with general.architecture == "llama"
 };
 
