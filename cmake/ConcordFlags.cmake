@@ -1,8 +1,9 @@
 # Flags live on one interface target, so that no folder sets any of its own by accident.
+# -Wno-missing-field-initializers: members have default values, and a designated initialiser that leaves them is what we mean.
 # Numerics: no fast-math anywhere; contraction is off unless a backend source asks for std::fma by name.
 add_library(concord_flags INTERFACE)
 target_compile_options(concord_flags INTERFACE
-  $<$<COMPILE_LANGUAGE:CXX,C>:-Wall -Wextra -Wshadow -ffp-contract=off -fno-fast-math>
+  $<$<COMPILE_LANGUAGE:CXX,C>:-Wall -Wextra -Wshadow -Wno-missing-field-initializers -ffp-contract=off -fno-fast-math>
   $<$<AND:$<BOOL:${CONCORD_WERROR}>,$<COMPILE_LANGUAGE:CXX,C>>:-Werror>)
 if(CONCORD_SANITIZE)
   target_compile_options(concord_flags INTERFACE -fsanitize=${CONCORD_SANITIZE} -fno-omit-frame-pointer -fno-sanitize-recover=all)

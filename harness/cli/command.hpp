@@ -2,6 +2,7 @@
 // This floor is the only place that prints and picks exit codes.
 #pragma once
 #include <CLI/CLI.hpp>
+#include <atomic>
 
 #include "base/error.hpp"
 
@@ -10,6 +11,9 @@ namespace concord::cli {
 struct Context {
   int exit = exit_codes::kOk;
   std::string program;  // path of the running executable
+
+  // Set by SIGINT and SIGTERM; long work looks at it and stops in order.
+  static const std::atomic<bool>& stop();
 
   // Prints "concord: error: ..." on standard error and sets the exit code of the error's kind.
   void fail(const Error& error);
@@ -24,5 +28,6 @@ void add_doctor_command(CLI::App& root, Context& context);
 void add_inspect_command(CLI::App& root, Context& context);
 void add_open_command(CLI::App& root, Context& context);
 void add_run_command(CLI::App& root, Context& context);
+void add_worker_command(CLI::App& root, Context& context);  // internal: started by run and capture
 
 }  // namespace concord::cli

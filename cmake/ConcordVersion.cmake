@@ -1,0 +1,15 @@
+# The commit is read at configure time; "+" behind it says that the working tree had changes.
+find_package(Git QUIET)
+set(CONCORD_COMMIT "unknown")
+if(GIT_FOUND)
+  execute_process(COMMAND ${GIT_EXECUTABLE} describe --always --abbrev=12 --dirty=+ --exclude=*
+    WORKING_DIRECTORY ${PROJECT_SOURCE_DIR} OUTPUT_VARIABLE _commit OUTPUT_STRIP_TRAILING_WHITESPACE ERROR_QUIET RESULT_VARIABLE _rc)
+  if(_rc EQUAL 0)
+    set(CONCORD_COMMIT ${_commit})
+  endif()
+endif()
+set(CONCORD_SANITIZE_TEXT "")
+if(CONCORD_SANITIZE)
+  set(CONCORD_SANITIZE_TEXT " -fsanitize=${CONCORD_SANITIZE}")
+endif()
+configure_file(${PROJECT_SOURCE_DIR}/cmake/concord_version.hpp.in ${CMAKE_BINARY_DIR}/generated/concord_version.hpp @ONLY)

@@ -1,0 +1,104 @@
+#include "experiment/record.hpp"
+
+#include <fmt/format.h>
+
+#include <array>
+#include <cmath>
+#include <utility>
+
+#include "base/file.hpp"
+
+namespace concord {
+namespace {
+constexpr std::array<std::pair<CaseStatus, const char*>, 9> kStatusNames{{{CaseStatus::kPass, "PASS"},
+                                                                          {CaseStatus::kFail, "FAIL"},
+                                                                          {CaseStatus::kInconclusive, "INCONCLUSIVE"},
+                                                                          {CaseStatus::kUnsupported, "UNSUPPORTED"},
+                                                                          {CaseStatus::kError, "ERROR"},
+                                                                          {CaseStatus::kCrash, "CRASH"},
+                                                                          {CaseStatus::kTimeout, "TIMEOUT"},
+                                                                          {CaseStatus::kOom, "OOM"},
+                                                                          {CaseStatus::kNotRun, "NOT_RUN"}}};
+}
+
+const char* status_name(CaseStatus s) {
+  for (const auto& [status, name] : kStatusNames)
+    if (status == s) return name;
+  return "NOT_RUN";
+}
+
+Result<CaseStatus> status_from_name(const std::string& name) {
+  for (const auto& [status, text] : kStatusNames)
+    if (name == text) return status;
+  return bad_input("record.unknown_status", fmt::format("\"{}\" is not a case status", name));
+}
+
+OrderedJson to_json(const TokenResult& t) {
+  return {{"tokens", t.tokens},
+          {"within", t.within},
+          {"equal", t.equal},
+          {"margin_max", std::isinf(t.margin_max) ? OrderedJson() : OrderedJson(t.margin_max)},  // null: an ineligible token
+          {"margin_mean", t.margin_mean},
+          {"rank_max", t.rank_max},
+          {"accepted", t.accepted}};
+}
+
+std::string Record::to_line() const {
+  OrderedJson j{{"schema", kRecordSchema}, {"id", id}, {"experiment", experiment}, {"status", status_name(status)}, {"reason", reason}};
+  for (const auto& [key, value] : body.items()) j[key] = value;
+  return j.dump(-1, ' ', false, OrderedJson::error_handler_t::replace);
+}
+
+Result<Record> Record::from_line(std::string_view line, const std::string& file, std::size_t line_number) {
+  const auto named = [&](Error e) {
+    e.message = fmt::format("line {}: {}", line_number, e.message);
+    return std::unexpected(std::move(e));
+  };
+  auto json = parse_json(line, file, "record", {.max_depth = 16, .max_values = 200'000});
+  if (!json) return named(json.error());
+  const auto f = JsonFields::from(*json, file, "record");
+  if (!f) return named(f.error());
+  if (auto s = f->schema(kRecordSchema); !s) return named(s.error());
+  Record r;
+  const std::pair<const char*, std::string*> texts[] = {{"id", &r.id}, {"experiment", &r.experiment}, {"reason", &r.reason}};
+  for (const auto& [key, target] : texts) {
+    auto value = f->string(key);
+    if (!value) return named(value.error());
+    *target = std::move(*value);
+  }
+  const auto status_text = f->string("status");
+  if (!status_text) return named(status_text.error());
+  const auto status = status_from_name(*status_text);
+  if (!status) return named(status.error());
+  r.status = *status;
+  r.body = OrderedJson::object();
+  for (const auto& [key, value] : json->items())
+    if (key != "schema" && key != "id" && key != "experiment" && key != "status" && key != "reason") r.body[key] = value;
+  return r;
+}
+
+Result<Journal> parse_journal(std::string_view text, const std::string& file) {
+  Journal journal;
+  std::size_t number = 0;
+  for (std::size_t begin = 0; begin < text.size();) {
+    const std::size_t end = text.find('\n', begin);
+    if (end == std::string_view::npos) {
+      journal.partial = true;
+      break;
+    }
+    const std::string_view line = text.substr(begin, end - begin);
+    begin = end + 1;
+    ++number;
+    if (line.empty()) continue;
+    CONCORD_TRY(Record record, Record::from_line(line, file, number));
+    journal.records.push_back(std::move(record));
+  }
+  return journal;
+}
+
+Result<Journal> read_journal(const std::string& file) {
+  CONCORD_TRY(const std::string text, read_text(file, 1u << 30));
+  return parse_journal(text, file);
+}
+
+}  // namespace concord

@@ -1,0 +1,87 @@
+#include <sys/prctl.h>
+#include <unistd.h>
+
+#include <chrono>
+#include <csignal>
+#include <filesystem>
+
+#include "experiment/provenance.hpp"
+#include "experiment/worker.hpp"
+
+namespace concord {
+namespace {
+
+std::atomic<bool> never_stop{false};  // a worker is stopped by its parent closing the pipe or killing it
+
+bool write_line(int fd, const Json& json) {
+  const std::string line = json.dump(-1, ' ', false, Json::error_handler_t::replace) + "\n";
+  for (std::size_t done = 0; done < line.size();) {
+    const ssize_t n = ::write(fd, line.data() + done, line.size() - done);
+    if (n <= 0 && errno != EINTR) return false;
+    if (n > 0) done += static_cast<std::size_t>(n);
+  }
+  return true;
+}
+
+Json error_json(const Error& e) {
+  Json j{{"kind", static_cast<int>(e.kind)}, {"code", e.code}, {"message", e.message}, {"file", e.file}};
+  if (e.offset) j["offset"] = *e.offset;
+  return {{"error", j}};
+}
+
+// What a worker holds. Declared in order of lifetime: the model must go before the device.
+struct Loaded {
+  std::unique_ptr<Device> device;
+  std::unique_ptr<LoadedModel> model;
+  Json ready;
+};
+
+Result<Loaded> load(const WorkerKey& key) {
+  const auto start = std::chrono::steady_clock::now();
+  Loaded out;
+  CONCORD_TRY(Device device, Backends::discover().open(key.device, key.threads));
+  out.device = std::make_unique<Device>(std::move(device));
+  CONCORD_TRY(const auto checkpoint, Checkpoint::open(key.model));
+  CONCORD_TRY(const ModelSpec spec, spec_from_path(key.model, *checkpoint));
+  CONCORD_TRY(const RunPrecision precision, RunPrecision::parse(key.precision));
+  CONCORD_TRY(LoadedModel model, LoadedModel::load(*out.device, *checkpoint, spec, precision));
+  out.model = std::make_unique<LoadedModel>(std::move(model));
+  const double seconds = std::chrono::duration<double>(std::chrono::steady_clock::now() - start).count();
+  out.ready = {{"ready", true},
+               {"weights_digest", out.model->weights_digest()},
+               {"source_digest", source_digest(*checkpoint)},
+               {"load_seconds", seconds},
+               {"weight_bytes", out.model->weight_bytes()},
+               {"device", device_json(out.device->facts())}};
+  return out;
+}
+
+Json answer(Loaded& loaded, const std::string& line) {
+  const auto parsed = parse_json(line, "request", "worker");
+  if (!parsed) return error_json(parsed.error());
+  const auto request = request_from_json(*parsed);
+  if (!request) return error_json(request.error());
+  const std::string op = parsed->value("op", "");
+  const auto outcome = op == "prove" ? run_prover(*loaded.device, *loaded.model, *request, never_stop)
+                                     : run_verifier(*loaded.device, *loaded.model, *request, never_stop);
+  if (!outcome) return error_json(outcome.error());
+  return {{"outcome", to_json(*outcome)}};
+}
+
+}  // namespace
+
+int serve_worker(const WorkerKey& key, int in, int out) {
+  ::prctl(PR_SET_PDEATHSIG, SIGKILL);  // a worker never outlives the run that started it
+  auto loaded = load(key);
+  if (!write_line(out, loaded ? loaded->ready : error_json(loaded.error())) || !loaded) return exit_codes::kOk;
+  std::string pending;
+  char chunk[65536];
+  for (ssize_t n = 0; (n = ::read(in, chunk, sizeof chunk)) > 0;) {
+    pending.append(chunk, static_cast<std::size_t>(n));
+    for (std::size_t end; (end = pending.find('\n')) != std::string::npos; pending.erase(0, end + 1))
+      if (!write_line(out, answer(*loaded, pending.substr(0, end)))) return exit_codes::kOk;
+  }
+  return exit_codes::kOk;
+}
+
+}  // namespace concord
