@@ -5,38 +5,59 @@
 #include <tbb/parallel_for.h>
 
 #include <algorithm>
+#include <map>
 #include <set>
 
 #include "base/text.hpp"
-#include "capture/container.hpp"
 #include "capture/format.hpp"
+#include "checkpoint/parse.hpp"
 
 namespace concord {
 namespace {
 
+// The safetensors container, its tensors by name.
+struct Container {
+  ParsedFile parsed;
+  std::map<std::string, const TensorInfo*> tensors;
+  std::span<const std::byte> bytes;
+
+  std::span<const std::byte> data(const TensorInfo& t) const {
+    return bytes.subspan(static_cast<std::size_t>(t.offset), static_cast<std::size_t>(t.bytes));
+  }
+};
+
+Result<Container> read_container(std::span<const std::byte> bytes, const std::string& file) {
+  Container out;
+  out.bytes = bytes;
+  CONCORD_TRY(out.parsed, parse_safetensors(bytes, file));
+  for (const TensorInfo& tensor : out.parsed.tensors) out.tensors.emplace(tensor.name, &tensor);
+  return out;
+}
+
 // A tensor by name, of the expected type and rank.
-Result<const StoredTensor*> find_tensor(const Container& container, const std::string& name, std::string_view dtype,
+Result<const TensorInfo*> find_tensor(const Container& container, const std::string& name, std::string_view dtype,
                                         std::size_t rank, const std::string& file) {
   const auto it = container.tensors.find(name);
   if (it == container.tensors.end())
     return bad_input("capture.missing_tensor", fmt::format("tensor \"{}\" is missing", name), file);
-  if (it->second.dtype != dtype)
-    return bad_input("capture.dtype_mismatch", fmt::format("tensor \"{}\" must be {}, found {}", name, dtype, it->second.dtype), file);
-  if (it->second.shape.size() != rank)
+  if (it->second->type != dtype)
+    return bad_input("capture.dtype_mismatch", fmt::format("tensor \"{}\" must be {}, found {}", name, dtype, it->second->type), file);
+  if (it->second->shape.size() != rank)
     return bad_input("capture.bad_shape", fmt::format("tensor \"{}\" must have {} dimensions, found shape {}", name, rank,
-                                                      shape_string(it->second.shape)), file);
-  return &it->second;
+                                                      shape_string(it->second->shape)), file);
+  return it->second;
 }
 
 Result<std::vector<std::int32_t>> read_integers(const Container& container, const std::string& name, const std::string& file) {
-  CONCORD_TRY(const StoredTensor* tensor, find_tensor(container, name, "I32", 1, file));
+  CONCORD_TRY(const TensorInfo* tensor, find_tensor(container, name, "I32", 1, file));
   if (tensor->shape[0] > kMaxTokens)
     return bad_input("capture.bad_size", fmt::format("tensor \"{}\" may have at most {} elements, found {}", name, kMaxTokens,
                                                      tensor->shape[0]), file);
+  const std::span<const std::byte> data = container.data(*tensor);
   std::vector<std::int32_t> out(static_cast<std::size_t>(tensor->shape[0]));
   for (std::size_t i = 0; i < out.size(); ++i) {
     std::uint32_t v = 0;
-    for (std::size_t b = 0; b < 4; ++b) v |= std::to_integer<std::uint32_t>(tensor->bytes[4 * i + b]) << (8 * b);
+    for (std::size_t b = 0; b < 4; ++b) v |= std::to_integer<std::uint32_t>(data[4 * i + b]) << (8 * b);
     out[i] = static_cast<std::int32_t>(v);
   }
   return out;
@@ -72,7 +93,7 @@ Result<Capture> Capture::open(const std::filesystem::path& path) {
 
 Result<Capture> Capture::from_bytes(std::span<const std::byte> bytes, const std::string& file) {
   CONCORD_TRY(const Container container, read_container(bytes, file));
-  CONCORD_TRY(const DecodedMetadata metadata, decode_metadata(container.metadata, file));
+  CONCORD_TRY(const DecodedMetadata metadata, decode_metadata(container.parsed.metadata, file));
   Capture capture;
   capture.path_ = file;
   capture.root_ = metadata.root;
@@ -84,11 +105,11 @@ Result<Capture> Capture::from_bytes(std::span<const std::byte> bytes, const std:
   CONCORD_CHECK(check_tokens(header.tokens, file));
   const Shape expected{static_cast<std::int64_t>(header.positions.size()), header.hidden};
   for (const std::int64_t layer : header.layers) {
-    CONCORD_TRY(const StoredTensor* tensor, find_tensor(container, state_name(layer), dtype_name(header.dtype), 2, file));
+    CONCORD_TRY(const TensorInfo* tensor, find_tensor(container, state_name(layer), dtype_name(header.dtype), 2, file));
     if (tensor->shape != expected)
       return bad_input("capture.bad_shape", fmt::format("tensor \"{}\" must have shape {}, found {}", state_name(layer),
                                                         shape_string(expected), shape_string(tensor->shape)), file);
-    capture.states_.push_back(tensor->bytes);
+    capture.states_.push_back(container.data(*tensor));
   }
   return capture;
 }
