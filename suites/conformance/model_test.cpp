@@ -1,0 +1,170 @@
+// Whole models on one device, against implementations that share no code with it. CTest runs this program once for each device.
+//
+// Limits, by their cause:
+//   1e-12  the reference device (float64) against the NumPy decoder (float64): rounding of two different orders of summation over a few layers
+//   1e-5   float32 arithmetic against float64, relative L2 of a hidden-state row. Correct float32 engines reach 2e-6 to 4e-6 (docs/conformance.md), the mildest
+//          real deviation seen, a half-precision KV cache, gives 9e-4.
+#include "states.hpp"
+
+namespace concord::testing_support {
+namespace {
+
+constexpr double kFloat64Limit = 1e-12, kFloat32Limit = 1e-5;
+
+std::vector<std::int32_t> text_tokens(const std::string& text) {
+  std::vector<std::int32_t> out;
+  for (unsigned char c : text) out.push_back(c);
+  return out;
+}
+const std::vector<std::int32_t> kText = text_tokens("It was a bright cold morning in the country, and Mr. Bennet had not yet spoken to his wife.");
+
+// float64 on the reference, float32 on everything else.
+std::string full_precision(const std::string& device) { return device == "reference" ? "f32/f64" : "f32"; }
+
+class OnDevice : public testing::Test {
+ protected:
+  void SetUp() override {
+    device_ = device_under_test();
+    if (const std::string why = unavailable(device_); !why.empty()) GTEST_SKIP() << why;
+  }
+  std::string device_;
+};
+
+// A device may refuse float32 by design (cpu:bf16 multiplies bfloat16 and nothing else); the refusal itself is tested below.
+class OnFloat32Device : public OnDevice {
+ protected:
+  void SetUp() override {
+    OnDevice::SetUp();
+    if (device_ == "cpu:bf16") GTEST_SKIP() << device_ << " has no float32 arithmetic; HalfPrecisionsAgree... judges it";
+  }
+};
+
+class Golden_ : public OnFloat32Device, public testing::WithParamInterface<std::string> {};
+
+TEST_P(Golden_, AgreesWithTransformers) {
+  const Model m = open(golden_path(GetParam()));
+  const Golden golden = read_golden(m.path + "/golden.safetensors", m.spec.layers);
+  const auto mine = run(device_, m, full_precision(device_), golden.tokens, one_shot(golden.tokens.size()));
+  ASSERT_TRUE(mine) << mine.error().to_string();
+  const Worst w = worst_row(*mine, golden.states);
+  EXPECT_EQ(w.rows, (m.spec.layers + 1) * golden.states.rows);
+  EXPECT_LE(w.value, kFloat32Limit) << w.where;
+  RecordProperty("rel_l2_max", std::to_string(w.value));
+  Worst logits;
+  worst_row(logits, "logits", std::vector<double>(mine->logits.begin(), mine->logits.end()),
+            std::vector<double>(golden.states.logits.begin(), golden.states.logits.end()), m.spec.vocab);
+  EXPECT_LE(logits.value, kFloat32Limit) << logits.where;
+}
+
+TEST_P(Golden_, AgreesWithTheNumpyDecoder) {
+  const char* folder = std::getenv("CONCORD_NUMPY_STATES");
+  ASSERT_NE(folder, nullptr) << "the set-up test conformance.numpy_states writes the NumPy decoder's states; run through CTest";
+  const Model m = open(golden_path(GetParam()));
+  const Golden numpy = read_golden(std::string(folder) + "/" + GetParam() + ".safetensors", m.spec.layers);
+  const auto mine = run(device_, m, full_precision(device_), numpy.tokens, one_shot(numpy.tokens.size()));
+  ASSERT_TRUE(mine) << mine.error().to_string();
+  const Worst w = worst_row(*mine, numpy.states);
+  EXPECT_EQ(w.rows, (m.spec.layers + 1) * numpy.states.rows);
+  EXPECT_LE(w.value, device_ == "reference" ? kFloat64Limit : kFloat32Limit) << w.where;
+}
+
+INSTANTIATE_TEST_SUITE_P(Models, Golden_, testing::ValuesIn(golden_models()), [](const auto& info) {
+  std::string name = info.param;
+  std::ranges::replace(name, '-', '_');
+  return name;
+});
+
+TEST_F(OnFloat32Device, EmbeddedModelAgreesWithTheReference) {
+  const Model m = open(embedded_path());
+  const auto truth = run("reference", m, "f32/f64", kText, one_shot(kText.size()));
+  ASSERT_TRUE(truth) << truth.error().to_string();
+  const auto mine = run(device_, m, full_precision(device_), kText, one_shot(kText.size()));
+  ASSERT_TRUE(mine) << mine.error().to_string();
+  const Worst w = worst_row(*mine, *truth);
+  EXPECT_EQ(w.rows, 19 * static_cast<std::int64_t>(kText.size()));
+  EXPECT_LE(w.value, device_ == "reference" ? 0 : kFloat32Limit) << w.where;
+}
+
+TEST_F(OnFloat32Device, RepeatsAreBitEqual) {
+  const Model m = open(embedded_path());
+  auto session = load(device_, m, full_precision(device_));
+  ASSERT_TRUE(session) << session.error().to_string();
+  const auto first = run(*session, kText, one_shot(kText.size())), second = run(*session, kText, one_shot(kText.size()));
+  ASSERT_TRUE(first && second);
+  EXPECT_TRUE(*first == *second);
+}
+
+TEST_F(OnFloat32Device, DecodeAndChunkedPrefillAgreeWithOnePrefill) {
+  const Model m = open(embedded_path());
+  auto session = load(device_, m, full_precision(device_));
+  ASSERT_TRUE(session) << session.error().to_string();
+  const auto whole = run(*session, kText, one_shot(kText.size()));
+  const auto decoded = run(*session, kText, prefill_then_decode(kText.size(), 31));
+  const auto chunked = run(*session, kText, {32, 33, static_cast<std::int64_t>(kText.size()) - 65});
+  ASSERT_TRUE(whole && decoded && chunked);
+  const double limit = device_ == "reference" ? kFloat64Limit : kFloat32Limit;
+  EXPECT_LE(worst_row(*decoded, *whole).value, limit);
+  EXPECT_LE(worst_row(*chunked, *whole).value, limit);
+}
+
+TEST_F(OnDevice, TheForcedVariantRanAndNothingFellBack) {
+  const Model m = open(embedded_path());
+  auto session = load(device_, m, "bf16");
+  ASSERT_TRUE(session) << session.error().to_string();
+  ASSERT_TRUE(run(*session, kText, one_shot(kText.size())));
+  EXPECT_EQ(session->device->fallbacks(), 0u);
+  // "cpu:avx2" must show in the witness of every operator; the reference says so too.
+  const std::string variant = device_ == "reference" ? "reference" : device_.substr(device_.find(':') + 1);
+  ASSERT_FALSE(session->device->kernels().empty());
+  for (const auto& [kernel, calls] : session->device->kernels()) EXPECT_NE(kernel.find(variant), std::string::npos) << kernel << " was called " << calls << " times";
+}
+
+// Two honest runs with rounded storage differ where a value lies near a rounding boundary. A hidden state has passed about ten roundings to storage per layer, each
+// of relative size at most u (2^-9 for bfloat16, 2^-12 for float16, half a unit in the last place of a mantissa in [1, 2)), with independent signs: relative L2
+// about u * sqrt(10 L). Twice that, because both sides are rounded.
+TEST_F(OnDevice, HalfPrecisionsAgreeWithTheReferenceUpToTheirRounding) {
+  const Model m = open(embedded_path());
+  const std::pair<const char*, double> precisions[] = {{"bf16", 0x1p-9}, {"f16", 0x1p-12}};
+  for (const auto& [precision, u] : precisions) {
+    if (device_ == "cpu:bf16" && std::string(precision) == "f16") continue;
+    const auto truth = run("reference", m, precision, kText, one_shot(kText.size()));
+    ASSERT_TRUE(truth) << truth.error().to_string();
+    auto session = load(device_, m, precision);
+    ASSERT_TRUE(session) << session.error().to_string();
+    const auto mine = run(*session, kText, one_shot(kText.size())), again = run(*session, kText, one_shot(kText.size()));
+    ASSERT_TRUE(mine && again) << mine.error().to_string();
+    EXPECT_TRUE(*mine == *again) << precision << ": repeats differ";
+    const Worst w = worst_row(*mine, *truth);
+    EXPECT_LE(w.value, 2 * u * std::sqrt(10.0 * static_cast<double>(m.spec.layers))) << precision << " " << w.where;
+  }
+}
+
+TEST_F(OnDevice, WhatADeviceCannotComputeItRefuses) {
+  if (device_ != "cpu:bf16") GTEST_SKIP() << device_ << " computes every precision of this suite";
+  const Model m = open(embedded_path());
+  for (const char* precision : {"f32", "f16", "int8/f32"}) {
+    auto session = load(device_, m, precision);
+    const auto states = session ? run(*session, kText, one_shot(kText.size())) : Result<States>(std::unexpected(session.error()));
+    ASSERT_FALSE(states) << precision << " was computed in bfloat16 without a word";
+    EXPECT_EQ(states.error().kind, ErrorKind::kUnsupported) << states.error().to_string();
+  }
+}
+
+// Weight-only quantisation is defined by the values in docs/quantisation.md: the float32 device must agree with the float64 reference on the SAME quantised
+// weights as closely as it does on full-precision ones, while quantising itself moves the states by orders of magnitude more.
+TEST_F(OnFloat32Device, QuantisedWeightsMeanTheSameEverywhere) {
+  const Model m = open(embedded_path());
+  const auto full = run("reference", m, "f32/f64", kText, one_shot(kText.size()));
+  ASSERT_TRUE(full);
+  for (const char* weights : {"int8", "int4-g32-sym", "int4-g32-asym", "int4-g128-sym", "int4-g128-asym"}) {
+    const auto truth = run("reference", m, std::string(weights) + "/f64", kText, one_shot(kText.size()));
+    ASSERT_TRUE(truth) << truth.error().to_string();
+    const auto mine = run(device_, m, std::string(weights) + (device_ == "reference" ? "/f64" : "/f32"), kText, one_shot(kText.size()));
+    ASSERT_TRUE(mine) << mine.error().to_string();
+    EXPECT_LE(worst_row(*mine, *truth).value, kFloat32Limit) << weights;
+    EXPECT_GE(worst_row(*truth, *full).value, 100 * kFloat32Limit) << weights << " did not quantise anything";
+  }
+}
+
+}  // namespace
+}  // namespace concord::testing_support
