@@ -1,5 +1,7 @@
 #include "capture/statistics.hpp"
 
+#include <tbb/parallel_for.h>
+
 #include <algorithm>
 #include <array>
 #include <cmath>
@@ -37,6 +39,14 @@ LayerStatistics layer_statistics(const Capture& capture, std::int64_t layer) {
     out.rms = std::sqrt(squares / static_cast<double>(finite));
     out.mean = sum / static_cast<double>(finite);
   }
+  return out;
+}
+
+std::vector<LayerStatistics> all_layer_statistics(const Capture& capture) {
+  const auto& layers = capture.header().layers;
+  std::vector<LayerStatistics> out(layers.size());
+  // One layer is summed by one thread, so their number cannot show.
+  tbb::parallel_for(std::size_t{0}, layers.size(), [&](std::size_t i) { out[i] = layer_statistics(capture, layers[i]); });
   return out;
 }
 

@@ -1,6 +1,7 @@
 // What the states of one hidden-state index look like: enough to see NaN, saturation or a dead layer at a glance.
 #pragma once
 #include <cstdint>
+#include <string>
 #include <vector>
 
 #include "capture/capture.hpp"
@@ -14,6 +15,7 @@ struct LayerStatistics {
   std::vector<double> row_rms;              // per captured position, over its finite elements
 };
 LayerStatistics layer_statistics(const Capture& capture, std::int64_t layer);
+std::vector<LayerStatistics> all_layer_statistics(const Capture& capture);  // in order of layer; layers in parallel
 
 // Eight heights of block characters from the smallest value to the largest, at most `width` columns (each the maximum of its values); equal values
 // give the lowest block. Values are finite.

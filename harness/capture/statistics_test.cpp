@@ -32,6 +32,7 @@ TEST_F(Statistics, AreThoseOfTheFiniteElements) {
   EXPECT_DOUBLE_EQ(s.max_abs, 4);
   EXPECT_DOUBLE_EQ(s.mean, -1.0 / 3);
   EXPECT_DOUBLE_EQ(s.rms, std::sqrt(25.0 / 3));
+  EXPECT_EQ(all_layer_statistics(*Capture::open(file("a")))[0].rms, s.rms);
   EXPECT_EQ(s.row_rms, (std::vector<double>{std::sqrt(12.5), 0}));
 }
 
