@@ -23,6 +23,7 @@ struct RopeSpec {
   double beta_fast = 32.0, beta_slow = 1.0;               // yarn
   bool truncate = true;                                   // yarn
   double attention_factor = 1.0;                          // multiplies cos and sin; resolved by the parser (yarn), else 1
+  std::vector<double> divisors;                           // GGUF's rope_freqs.weight: dim/2 values that divide the frequencies; empty: none
 
   // The dim/2 inverse frequencies in float64, scaling applied. dim is the head size.
   std::vector<double> inverse_frequencies(std::int64_t dim) const;
@@ -51,7 +52,9 @@ Result<ModelSpec> spec_from_hf_config(const Json& config, const std::string& fil
 // embeddings: no output.weight; biases; q/k norms; vocabulary from token_embd's shape).
 Result<ModelSpec> spec_from_gguf(const Checkpoint& checkpoint);
 // The model in a folder (config.json) or a GGUF file, with its tensors' presence and shapes checked against the specification
-// (checkpoint.missing_tensor, checkpoint.shape_mismatch, config.layer_count when layers beyond num_hidden_layers are stored).
+// (checkpoint.missing_tensor, checkpoint.shape_mismatch, config.layer_count when more or fewer layers are stored than configured,
+// config.unexpected_tensor when a stored tensor has no place in the architecture, config.contradiction when tied embeddings are stored twice and
+// differ, config.missing_file).
 Result<ModelSpec> spec_from_path(const std::filesystem::path& path, const Checkpoint& checkpoint);
 
 // One tensor that a specification asks for, by Hugging Face name.

@@ -12,13 +12,16 @@
 namespace concord {
 
 class Checkpoint;
+struct StoredTokens;  // model/tokens_parse.hpp
 
 class TokenTable {
  public:
   // From a GGUF's tokenizer.ggml.tokens, a folder's tokenizer.json, or config.json's "concord_tokenizer": "bytes".
   // A model without any of them gives a table of kind "none" that shows ids as <123>.
+  // Errors tokens.*: docs/formats.md.
   static Result<TokenTable> load(const std::filesystem::path& model, const Checkpoint& checkpoint);
   static TokenTable bytes();
+  static TokenTable from_stored(const StoredTokens& stored);
 
   const std::string& kind() const { return kind_; }  // "bytes", "gpt2", "llama", "none"
   std::size_t size() const { return tokens_.size(); }
@@ -33,5 +36,8 @@ class TokenTable {
   std::string kind_ = "none", sha256_;
   std::vector<std::string> tokens_;
 };
+
+// The fingerprint of stored tokens in id order (an id without a token is an empty string).
+std::string token_fingerprint(std::span<const std::string> stored);
 
 }  // namespace concord

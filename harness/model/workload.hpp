@@ -2,6 +2,7 @@
 #pragma once
 #include <cstdint>
 #include <string>
+#include <string_view>
 #include <vector>
 
 #include "base/error.hpp"
@@ -36,6 +37,7 @@ struct Workload {
 
 // Schema "concord.workload/1", see docs/formats.md. Checks ids against vocab_size, ids present, counts positive, unique prompt ids.
 Result<std::vector<Workload>> load_workloads(const std::string& file);
+Result<std::vector<Workload>> parse_workloads(std::string_view text, const std::string& file);  // `file` names the text in errors
 // Makes workloads fit a model or refuses: workload.wrong_tokenizer (fingerprints differ), workload.token_out_of_range (id, position, vocabulary),
 // workload.too_long (prompt + new tokens > max_positions), workload.needs_token_ids (text only, model not byte-level).
 Status bind_workload(Workload& workload, const ModelSpec& spec, const TokenTable& tokens);
