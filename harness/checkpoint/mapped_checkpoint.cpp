@@ -63,6 +63,9 @@ Result<std::unique_ptr<Checkpoint>> MappedCheckpoint::open_shards(const ShardInd
       if (mapped.error().code != "file.not_found") return std::unexpected(std::move(mapped).error());
       return bad_input("index.missing_shard", fmt::format("shard \"{}\" is not there", printable(index.shards[s])), index_file);
     }
+    CONCORD_TRY(const Content content, detect_content(out->bytes_[s], out->files_[s]));  // names a pointer or page in place of a shard
+    if (content != Content::kSafetensors)
+      return bad_input("index.bad_shard", "a shard must be a safetensors file", out->files_[s]);
     CONCORD_TRY(ParsedFile parsed, parse_safetensors(out->bytes_[s], out->files_[s]));
     for (TensorInfo& t : parsed.tensors) {
       t.file = s;

@@ -22,7 +22,7 @@ struct Entry {
   DType dtype = DType::kF32;
   Shape shape;
   std::uint64_t begin = 0, end = 0;  // relative to the start of the data
-  std::uint64_t position = 0;        // of its name in the file, for messages
+  std::uint64_t position = 0;        // behind its name in the header, for messages
 };
 
 // Remembers how far the parser has read, because nlohmann's callbacks carry no position.
@@ -270,13 +270,16 @@ Result<Header> find_header(std::span<const std::byte> bytes, const std::string& 
     return bad_input("safetensors.not_utf8", "the header is not UTF-8", file, 8 + *bad);
   if (std::string_view(" \t\r\n\xEF").contains(json[0]))
     return bad_input("safetensors.header_start", "the header must begin with '{', found white space or a byte order mark", file, 8);
+  // The JSON parser takes a zero byte for the end of its input, so what follows one would go unseen.
+  if (const auto zero = json.find('\0'); zero != std::string_view::npos)
+    return bad_input("safetensors.syntax", "zero byte in the header", file, 8 + zero);
   return Header{json, 8 + length};
 }
 
 // Element and byte counts of one entry against its offsets.
 Result<TensorInfo> check_entry(Entry& e, const Header& header, const std::string& file) {
   const auto refuse = [&](std::string_view code, std::string text) {
-    return bad_input(code, fmt::format("tensor \"{}\": {}", printable(e.name), text), file, e.position);
+    return bad_input(code, fmt::format("tensor \"{}\": {}", printable(e.name), text), file, 8 + e.position);
   };
   const auto elements = checked_elements(e.shape);
   const auto bits = elements ? checked_mul(*elements, dtype_bits(e.dtype)) : std::nullopt;
@@ -299,7 +302,8 @@ Status check_layout(std::vector<TensorInfo>& tensors, const Header& header, std:
   std::uint64_t reached = header.data;
   for (const TensorInfo& t : tensors) {
     const auto refuse = [&](std::string_view code) {
-      return bad_input(code, fmt::format("tensor \"{}\" begins at byte {}, expected {}", printable(t.name), t.offset, reached), file, t.offset);
+      return bad_input(code, fmt::format("tensor \"{}\" begins at byte {}, expected {}", printable(t.name), t.offset, reached), file,
+                       std::min(reached, size));
     };
     if (t.offset != reached && reached == header.data && &t == tensors.data()) return refuse("safetensors.first_offset");
     if (t.offset < reached) return refuse("safetensors.overlap");

@@ -14,6 +14,7 @@ namespace {
 bool stays_below(const std::string& path) {
   if (path.empty() || path.size() > 1024 || path.front() == '/') return false;
   if (std::ranges::any_of(path, [](char c) { return static_cast<unsigned char>(c) < 0x20 || c == 0x7f || c == '\\'; })) return false;
+  if (path.find("//") != std::string::npos) return false;  // a second spelling of the same file
   for (const auto& part : std::filesystem::path(path))
     if (part == ".." || part == "." || part.empty()) return false;
   return true;
@@ -40,6 +41,8 @@ Status read_total_size(const Json& root, const std::string& file, std::optional<
 
 Result<ShardIndex> parse_shard_index(std::span<const std::byte> bytes, const std::string& file) {
   const std::string_view text(reinterpret_cast<const char*>(bytes.data()), bytes.size());
+  if (const auto zero = text.find('\0'); zero != std::string_view::npos)  // the JSON parser would stop there and see no more
+    return bad_input("index.syntax", "zero byte in the index", file, zero);
   CONCORD_TRY(const Json root, parse_json(text, file, "index", {.max_depth = 16, .max_values = checkpoint_limits::kTensors + 10'000}));
   if (!root.is_object() || !root.contains("weight_map"))
     return bad_input("index.missing_weight_map", "a shard index must be an object with a weight_map", file);
