@@ -29,8 +29,8 @@ struct Kernels {
 extern const Kernels kStrictKernels, kAvx2Kernels, kAvx512Kernels;
 
 // y[t][0..16) = sum over k of x[t][k] * w[k][0..16), in the order of k, each product rounded before it is added.
-// x has row stride k, y has row stride y_stride; `tokens` is 1 to 4.
+// x has row stride k, y has row stride y_stride; `tokens` is 1 to 2.
 void strict_tile(const float* x, const float* w, std::size_t tokens, std::size_t k, float* y, std::size_t y_stride);
-inline constexpr std::size_t kStrictWidth = 16, kStrictTokens = 4;
+inline constexpr std::size_t kStrictWidth = 16, kStrictTokens = 2;
 
 }  // namespace cpu

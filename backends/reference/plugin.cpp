@@ -67,7 +67,8 @@ concord_status device_open(std::uint32_t index, const concord_open_options* opti
   if (index != 0 || !device) return refuse(err, CONCORD_INVALID, CONCORD_WHY_NONE, "reference: no device %u", index);
   const std::uint32_t threads = options && options->struct_size >= sizeof *options ? options->threads : 0;
   return guarded(err, [&] {
-    *device = new concord_device(threads ? static_cast<int>(std::min(threads, 4096u)) : tbb::task_arena::automatic);
+    *device = new concord_device(threads ? static_cast<int>(std::min(threads, std::max(1u, std::thread::hardware_concurrency())))
+                                         : tbb::task_arena::automatic);
     return CONCORD_OK;
   });
 }
