@@ -44,8 +44,12 @@ Totals count(const Checkpoint& checkpoint) {
 
 // 15191712 -> "15,191,712"
 std::string grouped(std::uint64_t n) {
-  std::string out = std::to_string(n);
-  for (std::ptrdiff_t i = static_cast<std::ptrdiff_t>(out.size()) - 3; i > 0; i -= 3) out.insert(static_cast<std::size_t>(i), ",");
+  const std::string digits = std::to_string(n);
+  std::string out;
+  for (std::size_t i = 0; i < digits.size(); ++i) {
+    if (i > 0 && (digits.size() - i) % 3 == 0) out += ',';
+    out += digits[i];
+  }
   return out;
 }
 std::string human(std::uint64_t n, double base, std::initializer_list<const char*> units) {
@@ -71,7 +75,7 @@ class Table {
       std::string line = " ";
       for (std::size_t i = 0; i < row.size(); ++i) {
         const std::string gap(widths_[i] - columns(row[i]), ' ');
-        line += " " + (alignment_[i] == 'l' ? row[i] + gap : gap + row[i]) + " ";
+        line += alignment_[i] == 'l' ? fmt::format(" {}{} ", row[i], gap) : fmt::format(" {}{} ", gap, row[i]);
       }
       line.erase(line.find_last_not_of(' ') + 1);
       fmt::print("{}\n", line);
