@@ -20,11 +20,13 @@ struct Impostor {
   std::string_view start, code, message;
 };
 constexpr std::array<Impostor, 10> kImpostors{{
-    {"version https://git-lfs", "checkpoint.lfs_pointer", "this is a Git LFS pointer, not the weights; run git lfs pull"},
+    {"version https://git-lfs", "checkpoint.lfs_pointer",
+     "this is a Git LFS pointer, not the weights; run git lfs pull"},
     {"<!DOCTYPE", "checkpoint.html", "this is an HTML page (a failed download?), not weights"},
     {"<!doctype", "checkpoint.html", "this is an HTML page (a failed download?), not weights"},
     {"<html", "checkpoint.html", "this is an HTML page (a failed download?), not weights"},
-    {"PK\x03\x04", "checkpoint.pickle", "this is a zip archive, probably a PyTorch checkpoint; loading one can run code, convert it to safetensors"},
+    {"PK\x03\x04", "checkpoint.pickle",
+     "this is a zip archive, probably a PyTorch checkpoint; loading one can run code, convert it to safetensors"},
     {"\x80\x02", "checkpoint.pickle", "this is a Python pickle; loading one can run code, convert it to safetensors"},
     {"lmgg", "checkpoint.old_ggml", "this is a ggml file from before GGUF; convert the model again"},
     {"tjgg", "checkpoint.old_ggml", "this is a ggjt file from before GGUF; convert the model again"},
@@ -41,7 +43,8 @@ std::string_view text_of(std::span<const std::byte> bytes, std::size_t at, std::
 bool looks_like_json(std::span<const std::byte> bytes) {
   const std::string_view start = text_of(bytes, 0, 64);
   const auto first = start.find_first_not_of(" \t\r\n");
-  return first != std::string_view::npos && start[first] == '{' && start.substr(0, 8).find('\0') == std::string_view::npos;
+  return first != std::string_view::npos && start[first] == '{' &&
+         start.substr(0, 8).find('\0') == std::string_view::npos;
 }
 
 bool looks_like_safetensors(std::span<const std::byte> bytes) {
@@ -74,14 +77,15 @@ Result<fs::path> choose_in_folder(const fs::path& folder) {
   candidates.insert(candidates.end(), ggufs.begin(), ggufs.end());
   std::ranges::sort(candidates);
   if (candidates.empty())
-    return bad_input("checkpoint.no_model_file", "the folder has no model.safetensors.index.json, *.safetensors or *.gguf", folder.string());
+    return bad_input("checkpoint.no_model_file",
+                     "the folder has no model.safetensors.index.json, *.safetensors or *.gguf", folder.string());
   if (candidates.size() == 1) return candidates[0];
   std::string names;
   for (std::size_t i = 0; i < std::min<std::size_t>(candidates.size(), 6); ++i)
     names += (i ? ", " : "") + printable(candidates[i].filename().string());
   return bad_input("checkpoint.ambiguous_folder",
-                   fmt::format("the folder has {} candidates ({}{}); name the file that is meant", candidates.size(), names,
-                               candidates.size() > 6 ? ", ..." : ""),
+                   fmt::format("the folder has {} candidates ({}{}); name the file that is meant", candidates.size(),
+                               names, candidates.size() > 6 ? ", ..." : ""),
                    folder.string());
 }
 
@@ -101,7 +105,9 @@ Result<Content> detect_content(std::span<const std::byte> bytes, const std::stri
   if (looks_like_json(bytes)) return Content::kShardIndex;
   if (looks_like_safetensors(bytes)) return Content::kSafetensors;
   return bad_input("checkpoint.unknown_format",
-                   fmt::format("neither safetensors nor GGUF nor a shard index; it begins with \"{}\"", printable(start.substr(0, 16))), file, 0);
+                   fmt::format("neither safetensors nor GGUF nor a shard index; it begins with \"{}\"",
+                               printable(start.substr(0, 16))),
+                   file, 0);
 }
 
 Result<ParsedFile> parse_model_file(std::span<const std::byte> bytes, const std::string& file) {

@@ -27,7 +27,8 @@ const fs::path kFixtures = CONCORD_SOURCE_DIR "/fixtures";
 std::string tensor_file(const std::vector<std::string>& names) {
   std::string header = "{";
   for (std::size_t i = 0; i < names.size(); ++i)
-    header += fmt::format(R"({}"{}":{})", i ? "," : "", names[i], entry("U8", "[4]", fmt::format("[{},{}]", 4 * i, 4 * i + 4)));
+    header += fmt::format(R"({}"{}":{})", i ? "," : "", names[i],
+                          entry("U8", "[4]", fmt::format("[{},{}]", 4 * i, 4 * i + 4)));
   return safetensors(header + "}", 4 * names.size());
 }
 
@@ -183,8 +184,8 @@ TEST(Index, RefusesTooManyValuesAndShards) {
 }
 
 TEST(Index, RefusesPathsThatLeaveTheFolder) {
-  for (const char* path : {"", "/etc/passwd", "../x.safetensors", "a/../../x", "a/..", "..", "./x", "a//x", "a/", "a\\\\x", "..\\\\x", "a\\u0000b",
-                           "a\\u001b[2J"}) {
+  for (const char* path : {"", "/etc/passwd", "../x.safetensors", "a/../../x", "a/..", "..", "./x", "a//x", "a/",
+                           "a\\\\x", "..\\\\x", "a\\u0000b", "a\\u001b[2J"}) {
     const auto index = parse_shard_index(as_span(std::string(R"({"weight_map":{"a":")") + path + R"("}})"), "f");
     ASSERT_FALSE(index) << path;
     EXPECT_EQ(index.error().code, "index.path_escape") << path;
@@ -200,7 +201,8 @@ TEST(Index, AndShardsMustAgree) {
   folder.write("pointer.safetensors", "version https://git-lfs.github.com/spec/v1\n");
   folder.write("g.gguf", gguf({}, {{}}, 128));
   const auto open = [&](const std::string& map, const std::string& total = "12") {
-    return Checkpoint::open(folder.write("i.json", R"({"metadata":{"total_size":)" + total + R"(},"weight_map":{)" + map + "}}"));
+    return Checkpoint::open(
+        folder.write("i.json", R"({"metadata":{"total_size":)" + total + R"(},"weight_map":{)" + map + "}}"));
   };
   const std::string first = R"("a":"1.safetensors","b":"1.safetensors")";
   for (const char* total : {"12", "12.0"}) EXPECT_TRUE(open(first + R"(,"c":"2.safetensors")", total)) << total;
@@ -210,7 +212,8 @@ TEST(Index, AndShardsMustAgree) {
       {first + R"(,"aa":"2.safetensors","c":"2.safetensors")", "12", "index.tensor_not_in_shard"},
       {R"("a":"1.safetensors","b":"2.safetensors","c":"2.safetensors")", "12", "index.tensor_not_in_shard"},
       {R"("a":"1.safetensors","c":"2.safetensors")", "12", "index.tensor_not_in_index"},
-      {R"("a":"1.safetensors","b":"1.safetensors")" + std::string(R"(,"c":"twice.safetensors")"), "16", "index.duplicate_tensor"},
+      {R"("a":"1.safetensors","b":"1.safetensors")" + std::string(R"(,"c":"twice.safetensors")"), "16",
+       "index.duplicate_tensor"},
       {first + R"(,"c":"2.safetensors")", "13", "index.total_size"},
       {first + R"(,"c":"broken.safetensors")", "12", "safetensors.trailing_bytes"},
       {first + R"(,"c":"g.gguf")", "12", "index.bad_shard"},
@@ -294,18 +297,22 @@ TEST(HfTensors, ErrorsNameWhatIsMissing) {
   }
 }
 
-// The same trained weights stored as F16 and as Q8_0 must be the same model. One Q8_0 step is amax / 127 of its block of 32, so an element is
-// off by at most half a step plus the rounding of the half-precision scale (2^-11 relative, times at most 127 steps).
+// The same trained weights stored as F16 and as Q8_0 must be the same model. One Q8_0 step is amax / 127 of its block
+// of 32, so an element is off by at most half a step plus the rounding of the half-precision scale (2^-11 relative,
+// times at most 127 steps).
 TEST(HfTensors, RealWeightsAgreeBetweenF16AndQ80) {
   const std::string folder = CONCORD_SHARED_MODELS;
   if (folder.empty() || !fs::exists(fs::path(folder) / "stories15M.F16.gguf"))
-    GTEST_SKIP() << "SKIPPED: configure with -DCONCORD_SHARED_MODELS=FOLDER, FOLDER being one with stories15M.F16.gguf and stories15M.Q8_0.gguf to run this on real weights";
-  const auto half = Checkpoint::open(fs::path(folder) / "stories15M.F16.gguf"), eight = Checkpoint::open(fs::path(folder) / "stories15M.Q8_0.gguf");
+    GTEST_SKIP() << "SKIPPED: configure with -DCONCORD_SHARED_MODELS=FOLDER, FOLDER being one with stories15M.F16.gguf "
+                    "and stories15M.Q8_0.gguf to run this on real weights";
+  const auto half = Checkpoint::open(fs::path(folder) / "stories15M.F16.gguf"),
+             eight = Checkpoint::open(fs::path(folder) / "stories15M.Q8_0.gguf");
   ASSERT_TRUE(half && eight);
   const HfTensors a(**half, 6, 6), b(**eight, 6, 6);
   int quantised = 0;
-  for (const char* name : {"model.embed_tokens.weight", "model.layers.0.self_attn.q_proj.weight", "model.layers.5.self_attn.k_proj.weight",
-                           "model.layers.3.mlp.up_proj.weight", "model.norm.weight"}) {
+  for (const char* name :
+       {"model.embed_tokens.weight", "model.layers.0.self_attn.q_proj.weight", "model.layers.5.self_attn.k_proj.weight",
+        "model.layers.3.mlp.up_proj.weight", "model.norm.weight"}) {
     ASSERT_TRUE(a.has(name) && b.has(name)) << name;
     const auto x = a.read(name, a.info(name)->shape), y = b.read(name, a.info(name)->shape);
     ASSERT_TRUE(x && y) << name;
@@ -313,7 +320,8 @@ TEST(HfTensors, RealWeightsAgreeBetweenF16AndQ80) {
     for (std::size_t i = 0; i < x->size(); i += 32) {
       float largest = 0;
       for (std::size_t j = i; j < i + 32; ++j) largest = std::max(largest, std::abs((*x)[j]));
-      for (std::size_t j = i; j < i + 32; ++j) ASSERT_LE(std::abs((*x)[j] - (*y)[j]), largest * (0.5 / 127 + 0x1p-10)) << name << " " << j;
+      for (std::size_t j = i; j < i + 32; ++j)
+        ASSERT_LE(std::abs((*x)[j] - (*y)[j]), largest * (0.5 / 127 + 0x1p-10)) << name << " " << j;
     }
   }
   EXPECT_EQ(quantised, 4);

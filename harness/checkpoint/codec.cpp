@@ -1,7 +1,7 @@
-// Block formats of ggml, decoded in ggml's own order of operations, so that the floats are the same bits that llama.cpp and the
-// Python package `gguf` compute: the half-precision scales are widened first, then every product and sum is one float32 operation. The build switches
-// contraction off, so no product is fused with a sum.
-// Layouts: ggml-common.h and ggml-quants.c (dequantize_row_*) of ggml.
+// Block formats of ggml, decoded in ggml's own order of operations, so that the floats are the same bits that llama.cpp
+// and the Python package `gguf` compute: the half-precision scales are widened first, then every product and sum is one
+// float32 operation. The build switches contraction off, so no product is fused with a sum. Layouts: ggml-common.h and
+// ggml-quants.c (dequantize_row_*) of ggml.
 #include "checkpoint/codec.hpp"
 
 #include <algorithm>
@@ -25,11 +25,11 @@ T load(const std::byte* p) {
 unsigned u8(const std::byte* p) { return static_cast<unsigned>(*p); }
 float s8(const std::byte* p) { return static_cast<float>(static_cast<std::int8_t>(*p)); }
 
-// Half to float without branches or table, so that the array loop vectorises. No step makes a denormal float, so the result does not depend on the
-// thread's flush-to-zero mode.
+// Half to float without branches or table, so that the array loop vectorises. No step makes a denormal float, so the
+// result does not depend on the thread's flush-to-zero mode.
 inline float half(std::uint16_t h) {
   const std::uint32_t sign = static_cast<std::uint32_t>(h & 0x8000u) << 16, rest = h & 0x7fffu;
-  const std::uint32_t normal = (rest << 13) + (112u << 23);  // exponent bias 15 -> 127
+  const std::uint32_t normal = (rest << 13) + (112u << 23);            // exponent bias 15 -> 127
   const float tiny = std::bit_cast<float>(rest | 0x3f000000u) - 0.5f;  // mantissa * 2^-24, exact
   const std::uint32_t finite = rest < 0x0400u ? std::bit_cast<std::uint32_t>(tiny) : normal;
   return std::bit_cast<float>(sign | (rest >= 0x7c00u ? (rest << 13) | 0x7f800000u : finite));

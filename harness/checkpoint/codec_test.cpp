@@ -1,4 +1,5 @@
-// Stored bytes to float32, bit for bit: against the Python package `gguf`, against the scalar conversions of floor 0, and against hand-made blocks.
+// Stored bytes to float32, bit for bit: against the Python package `gguf`, against the scalar conversions of floor 0,
+// and against hand-made blocks.
 #include "checkpoint/codec.hpp"
 
 #include <gtest/gtest.h>
@@ -50,7 +51,8 @@ TEST(Codec, EveryTypeEqualsThePythonPackageBitForBit) {
     ASSERT_NE(e, nullptr) << t.name;
     ASSERT_EQ(t.shape, e->shape) << t.name;
     const auto got = read_all(*stored, t), want = read_all(*expected, *e);
-    for (std::size_t i = 0; i < got.size(); ++i, ++compared) ASSERT_TRUE(same_bits(got[i], want[i])) << t.name << " element " << i;
+    for (std::size_t i = 0; i < got.size(); ++i, ++compared)
+      ASSERT_TRUE(same_bits(got[i], want[i])) << t.name << " element " << i;
   }
   EXPECT_GT(compared, 22'000u);
 }
@@ -65,7 +67,8 @@ TEST(Codec, AnyRangeOfWholeBlocksEqualsTheSameRangeOfTheWhole) {
       const std::uint64_t count = std::min(t.elements - begin, 3 * block);
       std::vector<float> part(count);
       ASSERT_TRUE(stored->read_f32(t, begin, count, part.data()));
-      for (std::uint64_t i = 0; i < count; ++i) ASSERT_TRUE(same_bits(part[i], whole[begin + i])) << t.name << " " << begin << " " << i;
+      for (std::uint64_t i = 0; i < count; ++i)
+        ASSERT_TRUE(same_bits(part[i], whole[begin + i])) << t.name << " " << begin << " " << i;
     }
   }
 }
@@ -75,8 +78,8 @@ TEST(Codec, RefusesRangesOutsideTheTensorOrInsideABlock) {
   ASSERT_TRUE(stored);
   const TensorInfo& t = *stored->find("q4_k");
   std::vector<float> out(t.elements + 256);
-  const std::pair<std::uint64_t, std::uint64_t> ranges[] = {{0, t.elements + 256}, {t.elements, 256}, {1, 256}, {0, 255}, {UINT64_MAX - 255, 256},
-                                                            {256, UINT64_MAX - 255}};
+  const std::pair<std::uint64_t, std::uint64_t> ranges[] = {
+      {0, t.elements + 256}, {t.elements, 256}, {1, 256}, {0, 255}, {UINT64_MAX - 255, 256}, {256, UINT64_MAX - 255}};
   for (const auto& [begin, count] : ranges) {
     const Status read = stored->read_f32(t, begin, count, out.data());
     ASSERT_FALSE(read) << begin << " " << count;
@@ -166,7 +169,8 @@ TEST(Finite, NamesTheBlockWithABadScale) {
   auto checkpoint = open_checkpoint_bytes(as_span(bytes), "f");
   ASSERT_TRUE(checkpoint);
   EXPECT_TRUE(check_finite(**checkpoint, (*checkpoint)->tensors()[0]));
-  for (const std::uint16_t bad : {0x7c00, 0xfc00, 0x7e00}) {  // infinity times zero is NaN, so even a block of zeros shows it
+  for (const std::uint16_t bad :
+       {0x7c00, 0xfc00, 0x7e00}) {  // infinity times zero is NaN, so even a block of zeros shows it
     std::memcpy(bytes.data() + block, &bad, 2);
     const Status status = check_finite(**checkpoint, (*checkpoint)->tensors()[0]);
     ASSERT_FALSE(status);

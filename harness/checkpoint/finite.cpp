@@ -21,9 +21,10 @@ Status check_finite(const Checkpoint& checkpoint, const TensorInfo& tensor) {
     if (bad == end) continue;
     const std::uint64_t index = begin + static_cast<std::uint64_t>(bad - values.begin());
     const std::uint64_t block_bytes = tensor.bytes / (tensor.elements / block);
-    return bad_input("checkpoint.not_finite",
-                     fmt::format("element {} of tensor \"{}\" ({}) is {}", index, printable(tensor.name), tensor.type, *bad),
-                     checkpoint.files()[tensor.file], tensor.offset + index / block * block_bytes);
+    return bad_input(
+        "checkpoint.not_finite",
+        fmt::format("element {} of tensor \"{}\" ({}) is {}", index, printable(tensor.name), tensor.type, *bad),
+        checkpoint.files()[tensor.file], tensor.offset + index / block * block_bytes);
   }
   return {};
 }

@@ -1,7 +1,8 @@
-// GGUF versions 2 and 3 (the same layout; version 3 only added big-endian files, which are refused). Version 1 had 32-bit lengths and is refused.
-// Format: ggml's docs/gguf.md. Where ggml's own reader is stricter than the specification (tensor names below 64 bytes, offsets exactly the
-// padded running sum in file order, no arrays of arrays), its rule is taken. Every count is compared with what the rest of the file can hold before
-// anything is allocated for it.
+// GGUF versions 2 and 3 (the same layout; version 3 only added big-endian files, which are refused). Version 1 had
+// 32-bit lengths and is refused. Format: ggml's docs/gguf.md. Where ggml's own reader is stricter than the
+// specification (tensor names below 64 bytes, offsets exactly the padded running sum in file order, no arrays of
+// arrays), its rule is taken. Every count is compared with what the rest of the file can hold before anything is
+// allocated for it.
 #include <fmt/format.h>
 
 #include <algorithm>
@@ -21,15 +22,38 @@ namespace limits = checkpoint_limits;
 
 // Metadata value types by their id in the file.
 enum ValueType : std::int32_t {
-  kU8 = 0, kI8 = 1, kU16 = 2, kI16 = 3, kU32 = 4, kI32 = 5, kF32 = 6, kBool = 7, kString = 8, kArray = 9, kU64 = 10, kI64 = 11, kF64 = 12,
+  kU8 = 0,
+  kI8 = 1,
+  kU16 = 2,
+  kI16 = 3,
+  kU32 = 4,
+  kI32 = 5,
+  kF32 = 6,
+  kBool = 7,
+  kString = 8,
+  kArray = 9,
+  kU64 = 10,
+  kI64 = 11,
+  kF64 = 12,
 };
 struct ValueTypeInfo {
   std::string_view name;
   std::uint64_t bytes;  // smallest stored size of one value
 };
 constexpr std::array<ValueTypeInfo, 13> kValueTypes{{
-    {"u8", 1}, {"i8", 1}, {"u16", 2}, {"i16", 2}, {"u32", 4}, {"i32", 4}, {"f32", 4}, {"bool", 1}, {"string", 8}, {"array", 12},
-    {"u64", 8}, {"i64", 8}, {"f64", 8},
+    {"u8", 1},
+    {"i8", 1},
+    {"u16", 2},
+    {"i16", 2},
+    {"u32", 4},
+    {"i32", 4},
+    {"f32", 4},
+    {"bool", 1},
+    {"string", 8},
+    {"array", 12},
+    {"u64", 8},
+    {"i64", 8},
+    {"f64", 8},
 }};
 
 // Keys that a reader of models relies on: a wrong type here is refused at once, not where the value is used.
@@ -48,7 +72,7 @@ constexpr std::array<KnownKey, 6> kKnownKeys{{
     {"tokenizer.ggml.token_type", Kind::kIntegers, "an array of integers"},
 }};
 
-constexpr std::uint64_t kSmallestPair = 8 + 4 + 1;           // key length, type, one byte
+constexpr std::uint64_t kSmallestPair = 8 + 4 + 1;            // key length, type, one byte
 constexpr std::uint64_t kSmallestTensor = 8 + 4 + 8 + 4 + 8;  // name length, rank, one extent, type, offset
 
 class GgufParser {
@@ -66,7 +90,8 @@ class GgufParser {
   Result<std::string> string(std::string_view what, std::uint64_t limit, std::string_view too_long);
   Result<std::string> name(std::string_view what, std::uint64_t limit, std::string_view too_long);
   Status header();
-  Status count(std::string_view code, std::string_view what, std::uint64_t smallest, std::uint64_t limit, std::uint64_t& out);
+  Status count(std::string_view code, std::string_view what, std::uint64_t smallest, std::uint64_t limit,
+               std::uint64_t& out);
   Status pair();
   Status known_key(const std::string& key, std::int32_t type, std::int32_t element, std::uint64_t at) const;
   Result<Json> scalar(std::int32_t type);
@@ -90,7 +115,8 @@ class GgufParser {
 template <class T>
 Result<T> GgufParser::take(std::string_view what) {
   if (left() < sizeof(T))
-    return refuse("truncated", fmt::format("the file ends inside {}: {} bytes needed, {} left", what, sizeof(T), left()), at_);
+    return refuse("truncated",
+                  fmt::format("the file ends inside {}: {} bytes needed, {} left", what, sizeof(T), left()), at_);
   T v;
   std::memcpy(&v, bytes_.data() + at_, sizeof v);
   at_ += sizeof v;
@@ -101,8 +127,10 @@ Result<std::string> GgufParser::string(std::string_view what, std::uint64_t limi
   const std::uint64_t start = at_;
   CONCORD_TRY(const std::uint64_t length, take<std::uint64_t>(what));
   if (length > left())
-    return refuse("string_beyond_file", fmt::format("{} claims {} bytes, {} are left in the file", what, length, left()), start);
-  if (length > limit) return refuse(too_long, fmt::format("{} has {} bytes, at most {} are allowed", what, length, limit), start);
+    return refuse("string_beyond_file",
+                  fmt::format("{} claims {} bytes, {} are left in the file", what, length, left()), start);
+  if (length > limit)
+    return refuse(too_long, fmt::format("{} has {} bytes, at most {} are allowed", what, length, limit), start);
   std::string text(reinterpret_cast<const char*>(bytes_.data()) + at_, length);
   at_ += length;
   return text;
@@ -112,14 +140,18 @@ Result<std::string> GgufParser::string(std::string_view what, std::uint64_t limi
 Result<std::string> GgufParser::name(std::string_view what, std::uint64_t limit, std::string_view too_long) {
   const std::uint64_t start = at_;
   CONCORD_TRY(std::string text, string(what, limit, too_long));
-  const bool control = std::ranges::any_of(text, [](char c) { return static_cast<unsigned char>(c) < 0x20 || c == 0x7f; });
-  if (!is_valid_utf8(text)) return refuse("not_utf8", fmt::format("{} \"{}\" is not UTF-8", what, printable(text)), start + 8);
+  const bool control =
+      std::ranges::any_of(text, [](char c) { return static_cast<unsigned char>(c) < 0x20 || c == 0x7f; });
+  if (!is_valid_utf8(text))
+    return refuse("not_utf8", fmt::format("{} \"{}\" is not UTF-8", what, printable(text)), start + 8);
   if (text.empty() || control)
-    return refuse("bad_name", fmt::format("{} \"{}\" is empty or has control characters", what, printable(text)), start + 8);
+    return refuse("bad_name", fmt::format("{} \"{}\" is empty or has control characters", what, printable(text)),
+                  start + 8);
   return text;
 }
 
-Status GgufParser::count(std::string_view code, std::string_view what, std::uint64_t smallest, std::uint64_t limit, std::uint64_t& out) {
+Status GgufParser::count(std::string_view code, std::string_view what, std::uint64_t smallest, std::uint64_t limit,
+                         std::uint64_t& out) {
   const std::uint64_t start = at_;
   CONCORD_TRY(const std::int64_t n, take<std::int64_t>(what));
   if (n < 0) return refuse(code, fmt::format("{} is negative ({})", what, n), start);
@@ -127,7 +159,9 @@ Status GgufParser::count(std::string_view code, std::string_view what, std::uint
   if (out > limit) return refuse(code, fmt::format("{} is {}, at most {} are read", what, out, limit), start);
   const std::uint64_t rest = bytes_.size() - std::min<std::uint64_t>(bytes_.size(), 24);
   if (out > rest / smallest)
-    return refuse(code, fmt::format("{} is {}, but the {} bytes of the file cannot hold so many", what, out, bytes_.size()), start);
+    return refuse(code,
+                  fmt::format("{} is {}, but the {} bytes of the file cannot hold so many", what, out, bytes_.size()),
+                  start);
   return {};
 }
 
@@ -136,9 +170,12 @@ Status GgufParser::header() {
   if (magic != 0x46554747u) return refuse("bad_magic", "the file does not begin with \"GGUF\"", 0);
   CONCORD_TRY(const std::uint32_t version, take<std::uint32_t>("the version"));
   if (version != 0 && (version & 0xffffu) == 0)
-    return refuse("byte_order", fmt::format("version {:#010x}: the file is big-endian; only little-endian files are read", version), 4);
+    return refuse("byte_order",
+                  fmt::format("version {:#010x}: the file is big-endian; only little-endian files are read", version),
+                  4);
   if (version != 2 && version != 3)
-    return refuse("unsupported_version", fmt::format("version {}; versions 2 and 3 are read (convert the model again)", version), 4);
+    return refuse("unsupported_version",
+                  fmt::format("version {}; versions 2 and 3 are read (convert the model again)", version), 4);
   out_.format = fmt::format("gguf v{}", version);
   CONCORD_CHECK(count("bad_tensor_count", "the number of tensors", kSmallestTensor, limits::kTensors, tensors_));
   return count("bad_kv_count", "the number of metadata pairs", kSmallestPair, limits::kMetadataEntries, pairs_);
@@ -154,21 +191,32 @@ Result<Json> GgufParser::scalar(std::int32_t type) {
   if (++values_ > limits::kGgufValues)
     return refuse("too_many_values", fmt::format("more than {} metadata values", limits::kGgufValues), at_);
   switch (type) {
-    case kU8: return number<std::uint8_t>();
-    case kI8: return number<std::int8_t>();
-    case kU16: return number<std::uint16_t>();
-    case kI16: return number<std::int16_t>();
-    case kU32: return number<std::uint32_t>();
-    case kI32: return number<std::int32_t>();
-    case kU64: return number<std::uint64_t>();
-    case kI64: return number<std::int64_t>();
-    case kF32: return number<float>();
-    case kF64: return number<double>();
+    case kU8:
+      return number<std::uint8_t>();
+    case kI8:
+      return number<std::int8_t>();
+    case kU16:
+      return number<std::uint16_t>();
+    case kI16:
+      return number<std::int16_t>();
+    case kU32:
+      return number<std::uint32_t>();
+    case kI32:
+      return number<std::int32_t>();
+    case kU64:
+      return number<std::uint64_t>();
+    case kI64:
+      return number<std::int64_t>();
+    case kF32:
+      return number<float>();
+    case kF64:
+      return number<double>();
     case kString: {
       CONCORD_TRY(std::string text, string("a metadata string", 1u << 30, "string_too_long"));
       return Json(std::move(text));
     }
-    default: break;  // kBool; pair() and array() have refused all else
+    default:
+      break;  // kBool; pair() and array() have refused all else
   }
   const std::uint64_t start = at_;
   CONCORD_TRY(const std::uint8_t v, take<std::uint8_t>("a metadata value"));
@@ -185,7 +233,8 @@ Result<Json> GgufParser::array(std::int32_t& element) {
   CONCORD_TRY(const std::uint64_t n, take<std::uint64_t>("the length of an array"));
   const std::uint64_t size = kValueTypes[static_cast<std::size_t>(element)].bytes;
   if (n > left() / size)
-    return refuse("array_beyond_file", fmt::format("an array claims {} elements of at least {} bytes, {} bytes are left", n, size, left()),
+    return refuse("array_beyond_file",
+                  fmt::format("an array claims {} elements of at least {} bytes, {} bytes are left", n, size, left()),
                   start + 4);
   if (n > limits::kGgufValues - values_)
     return refuse("too_many_values", fmt::format("more than {} metadata values", limits::kGgufValues), start + 4);
@@ -205,22 +254,35 @@ Status GgufParser::known_key(const std::string& key, std::int32_t type, std::int
   const bool integer = element <= kI32 || element == kU64 || element == kI64;
   bool fits = false;
   switch (known->kind) {
-    case Kind::kString: fits = type == kString; break;
-    case Kind::kU32: fits = type == kU32; break;
-    case Kind::kStrings: fits = is_array && element == kString; break;
-    case Kind::kFloats: fits = is_array && (element == kF32 || element == kF64); break;
-    case Kind::kIntegers: fits = is_array && integer; break;
+    case Kind::kString:
+      fits = type == kString;
+      break;
+    case Kind::kU32:
+      fits = type == kU32;
+      break;
+    case Kind::kStrings:
+      fits = is_array && element == kString;
+      break;
+    case Kind::kFloats:
+      fits = is_array && (element == kF32 || element == kF64);
+      break;
+    case Kind::kIntegers:
+      fits = is_array && integer;
+      break;
   }
   if (fits) return {};
   const auto name_of = [](std::int32_t t) { return kValueTypes[static_cast<std::size_t>(t)].name; };
-  return refuse("wrong_type", fmt::format("{} must be {}, found {}{}", key, known->description, is_array ? "an array of " : "",
-                                          name_of(is_array ? element : type)), at);
+  return refuse("wrong_type",
+                fmt::format("{} must be {}, found {}{}", key, known->description, is_array ? "an array of " : "",
+                            name_of(is_array ? element : type)),
+                at);
 }
 
 Status GgufParser::pair() {
   const std::uint64_t start = at_;
   CONCORD_TRY(std::string key, name("a metadata key", limits::kGgufKeyBytes, "key_too_long"));
-  if (out_.metadata.contains(key)) return refuse("duplicate_key", fmt::format("metadata key \"{}\" appears twice", printable(key)), start);
+  if (out_.metadata.contains(key))
+    return refuse("duplicate_key", fmt::format("metadata key \"{}\" appears twice", printable(key)), start);
   const std::uint64_t type_at = at_;
   CONCORD_TRY(const std::int32_t type, take<std::int32_t>("a value type"));
   if (type < 0 || type >= static_cast<std::int32_t>(kValueTypes.size()))
@@ -236,13 +298,17 @@ Status GgufParser::pair() {
 Status GgufParser::alignment() {
   if (!out_.metadata.contains("general.architecture"))
     return refuse("missing_architecture", "the metadata has no general.architecture", at_);
-  if (out_.metadata.contains("split.count") && out_.metadata["split.count"].is_number() && out_.metadata["split.count"] > 1)
-    return refuse("split_file", "this is one part of a split model; join the parts first (llama-gguf-split --merge)", at_);
+  if (out_.metadata.contains("split.count") && out_.metadata["split.count"].is_number() &&
+      out_.metadata["split.count"] > 1)
+    return refuse("split_file", "this is one part of a split model; join the parts first (llama-gguf-split --merge)",
+                  at_);
   if (!out_.metadata.contains("general.alignment")) return {};
   const auto value = out_.metadata["general.alignment"].get<std::uint32_t>();
   if (value < 8 || value > limits::kGgufAlignment || !std::has_single_bit(value))
-    return refuse("bad_alignment",
-                  fmt::format("general.alignment must be a power of two from 8 to {}, found {}", limits::kGgufAlignment, value), alignment_at_);
+    return refuse(
+        "bad_alignment",
+        fmt::format("general.alignment must be a power of two from 8 to {}, found {}", limits::kGgufAlignment, value),
+        alignment_at_);
   alignment_ = value;
   return {};
 }
@@ -265,10 +331,13 @@ Result<const GgmlType*> GgufParser::type(const std::string& who) {
   const std::uint64_t start = at_;
   CONCORD_TRY(const std::int32_t id, take<std::int32_t>("a tensor's type"));
   if (id < 0 || id >= static_cast<std::int32_t>(kGgmlTypes.size()))
-    return refuse("unknown_type", fmt::format("{}: type id {} is unknown (0 to {} are known)", who, id, kGgmlTypes.size() - 1), start);
+    return refuse("unknown_type",
+                  fmt::format("{}: type id {} is unknown (0 to {} are known)", who, id, kGgmlTypes.size() - 1), start);
   const GgmlType& found = kGgmlTypes[static_cast<std::size_t>(id)];
   if (found.elements == 0)
-    return refuse("removed_type", fmt::format("{}: type id {} ({}) was removed from ggml; quantise the model again", who, id, found.name), start);
+    return refuse(
+        "removed_type",
+        fmt::format("{}: type id {} ({}) was removed from ggml; quantise the model again", who, id, found.name), start);
   return &found;
 }
 
@@ -284,14 +353,24 @@ Status GgufParser::tensor() {
   const auto elements = checked_elements(extents);
   const std::uint64_t row = static_cast<std::uint64_t>(extents.back());
   if (elements && row % found->elements != 0)
-    return refuse("partial_block", fmt::format("{}: rows of {} elements are not whole {} blocks of {}", who, row, found->name, found->elements),
-                  shape_at);
+    return refuse(
+        "partial_block",
+        fmt::format("{}: rows of {} elements are not whole {} blocks of {}", who, row, found->name, found->elements),
+        shape_at);
   const auto bytes = elements ? checked_mul(*elements / found->elements, found->bytes) : std::nullopt;
-  if (!bytes) return refuse("overflow", fmt::format("{}: shape {} does not fit in 64 bits", who, shape_string(extents)), shape_at);
+  if (!bytes)
+    return refuse("overflow", fmt::format("{}: shape {} does not fit in 64 bits", who, shape_string(extents)),
+                  shape_at);
   CONCORD_TRY(const std::uint64_t offset, take<std::uint64_t>("a tensor's offset"));
   const std::string type_name(found->name);
-  out_.tensors.push_back({.name = std::move(tensor_name), .type = type_name, .shape = std::move(extents), .elements = *elements, .bytes = *bytes,
-                          .offset = offset, .file = 0, .decodable = find_codec(type_name) != nullptr});
+  out_.tensors.push_back({.name = std::move(tensor_name),
+                          .type = type_name,
+                          .shape = std::move(extents),
+                          .elements = *elements,
+                          .bytes = *bytes,
+                          .offset = offset,
+                          .file = 0,
+                          .decodable = find_codec(type_name) != nullptr});
   return {};
 }
 
@@ -305,7 +384,9 @@ Status GgufParser::place_tensors() {
   std::uint64_t expected = 0, end = table_end;
   for (TensorInfo& t : out_.tensors) {
     const auto wrong = [&](std::string_view code) {
-      return refuse(code, fmt::format("tensor \"{}\" has offset {}, expected {}", printable(t.name), t.offset, expected), table_end);
+      return refuse(code,
+                    fmt::format("tensor \"{}\" has offset {}, expected {}", printable(t.name), t.offset, expected),
+                    table_end);
     };
     if (t.offset % alignment_ != 0) return wrong("misaligned_offset");
     if (t.offset < expected) return wrong("overlap");
@@ -313,10 +394,14 @@ Status GgufParser::place_tensors() {
     const auto stop = checked_add(t.offset, t.bytes);
     const auto next = stop ? padded(*stop) : std::nullopt;
     const auto last = next ? checked_add(data, *next) : std::nullopt;
-    if (!last) return refuse("overflow", fmt::format("the end of tensor \"{}\" does not fit in 64 bits", printable(t.name)), table_end);
+    if (!last)
+      return refuse("overflow", fmt::format("the end of tensor \"{}\" does not fit in 64 bits", printable(t.name)),
+                    table_end);
     if (data + *stop > bytes_.size())
-      return refuse("data_beyond_file", fmt::format("tensor \"{}\" ends at byte {}, the file has {}", printable(t.name), data + *stop, bytes_.size()),
-                    bytes_.size());
+      return refuse(
+          "data_beyond_file",
+          fmt::format("tensor \"{}\" ends at byte {}, the file has {}", printable(t.name), data + *stop, bytes_.size()),
+          bytes_.size());
     t.offset += data;
     expected = *next;
     end = data + *stop;
@@ -338,6 +423,8 @@ Result<ParsedFile> GgufParser::parse() {
 
 }  // namespace
 
-Result<ParsedFile> parse_gguf(std::span<const std::byte> bytes, const std::string& file) { return GgufParser(bytes, file).parse(); }
+Result<ParsedFile> parse_gguf(std::span<const std::byte> bytes, const std::string& file) {
+  return GgufParser(bytes, file).parse();
+}
 
 }  // namespace concord

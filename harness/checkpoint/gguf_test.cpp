@@ -69,7 +69,8 @@ TEST(Gguf, RefusesBadMetadata) {
   const auto with = [&](const std::string& p) { return gguf({p}, {}, 0); };
   const std::uint64_t at = 24 + arch().size();  // where the second pair begins
   const Bad cases[] = {
-      {"key length beyond the file", gguf_header(3, 0, 1) + le<std::uint64_t>(1u << 30) + rest, "string_beyond_file", 24},
+      {"key length beyond the file", gguf_header(3, 0, 1) + le<std::uint64_t>(1u << 30) + rest, "string_beyond_file",
+       24},
       {"key length 2^64 - 1", gguf_header(3, 0, 1) + le<std::uint64_t>(UINT64_MAX) + rest, "string_beyond_file", 24},
       {"key of 65536 bytes", with(pair(std::string(65'536, 'k'), 0, "x")), "key_too_long", at},
       {"empty key", with(pair("", 0, "x")), "bad_name"},
@@ -88,7 +89,8 @@ TEST(Gguf, RefusesBadMetadata) {
       {"array length 2^63", with(pair("k", 9, array(8, UINT64_C(1) << 63, ""))), "array_beyond_file"},
       {"array length times size wraps", with(pair("k", 9, array(10, UINT64_C(1) << 61, ""))), "array_beyond_file"},
       {"array longer than the file", with(pair("k", 9, array(0, 1000, "x"))), "array_beyond_file"},
-      {"too many array elements", with(pair("k", 9, array(0, 16'777'217, std::string(16'777'217, 'x')))), "too_many_values"},
+      {"too many array elements", with(pair("k", 9, array(0, 16'777'217, std::string(16'777'217, 'x')))),
+       "too_many_values"},
   };
   for (const Bad& bad : cases) expect_refused(bad);
 }
@@ -99,7 +101,8 @@ TEST(Gguf, RefusesKnownKeysOfTheWrongType) {
       {"no architecture", gguf_header(3, 0, 1) + pair("k", 0, "x"), "missing_architecture"},
       {"nothing at all", gguf_header(3, 0, 0), "missing_architecture"},
       {"architecture is a number", gguf_header(3, 0, 1) + pair("general.architecture", 4, le(1u)), "wrong_type"},
-      {"architecture is an array", gguf_header(3, 0, 1) + pair("general.architecture", 9, array(8, 1, str("llama"))), "wrong_type"},
+      {"architecture is an array", gguf_header(3, 0, 1) + pair("general.architecture", 9, array(8, 1, str("llama"))),
+       "wrong_type"},
       {"alignment is u64", with(pair("general.alignment", 10, le<std::uint64_t>(32))), "wrong_type"},
       {"alignment is i32", with(pair("general.alignment", 5, le(32))), "wrong_type"},
       {"alignment is a string", with(pair("general.alignment", 8, str("32"))), "wrong_type"},
@@ -115,7 +118,8 @@ TEST(Gguf, RefusesKnownKeysOfTheWrongType) {
   for (const std::uint32_t alignment : {0u, 1u, 4u, 13u, 48u, 1u << 21, 1u << 31, 0xffffffffu})
     expect_refused({"alignment", with(pair("general.alignment", 4, le(alignment))), "bad_alignment"});
   for (const std::uint32_t alignment : {8u, 16u, 64u, 4096u})
-    EXPECT_TRUE(parse_gguf(as_span(gguf({pair("general.alignment", 4, le(alignment))}, {{}}, 128, alignment)), "f")) << alignment;
+    EXPECT_TRUE(parse_gguf(as_span(gguf({pair("general.alignment", 4, le(alignment))}, {{}}, 128, alignment)), "f"))
+        << alignment;
 }
 
 TEST(Gguf, RefusesBadTensorDeclarations) {
@@ -124,13 +128,15 @@ TEST(Gguf, RefusesBadTensorDeclarations) {
   const std::uint64_t rank_at = at + 9, type_at = rank_at + 4 + 8;
   const Bad cases[] = {
       {"name of 64 bytes", with({.name = std::string(64, 'n')}), "name_too_long", at},
-      {"name beyond the file", gguf_header(3, 1, 1) + arch() + le<std::uint64_t>(1000) + std::string(40, 'n'), "string_beyond_file", at},
+      {"name beyond the file", gguf_header(3, 1, 1) + arch() + le<std::uint64_t>(1000) + std::string(40, 'n'),
+       "string_beyond_file", at},
       {"empty name", with({.name = ""}), "bad_name"},
       {"zero byte in a name", with({.name = std::string("a\0b", 3)}), "bad_name", at + 8},
       {"name not UTF-8", with({.name = "\xc0\xaf"}), "not_utf8", at + 8},
       {"rank 0", with({.ne = {}}), "bad_rank", rank_at},
       {"rank 5", with({.ne = {1, 1, 1, 1, 32}}), "bad_rank", rank_at},
-      {"rank 2^32 - 1", gguf_header(3, 1, 1) + arch() + str("t") + le(0xffffffffu) + std::string(64, '\0'), "bad_rank", rank_at},
+      {"rank 2^32 - 1", gguf_header(3, 1, 1) + arch() + str("t") + le(0xffffffffu) + std::string(64, '\0'), "bad_rank",
+       rank_at},
       {"negative extent", with({.ne = {-1}}), "bad_shape", rank_at + 4},
       {"smallest extent", with({.ne = {INT64_MIN}}), "bad_shape", rank_at + 4},
       {"2^42 + 1 twice", with({.ne = {(INT64_C(1) << 42) + 1, (INT64_C(1) << 42) + 1}}), "overflow", rank_at},
@@ -152,7 +158,9 @@ TEST(Gguf, RefusesBadTensorDeclarations) {
 }
 
 TEST(Gguf, RefusesBadOffsetsAndMissingData) {
-  const auto pair_of = [](std::uint64_t second, std::size_t data) { return gguf({}, {{.name = "a"}, {.name = "b", .offset = second}}, data); };
+  const auto pair_of = [](std::uint64_t second, std::size_t data) {
+    return gguf({}, {{.name = "a"}, {.name = "b", .offset = second}}, data);
+  };
   const std::string good = pair_of(128, 256);
   const Bad cases[] = {
       {"first offset not 0", gguf({}, {{.offset = 32}}, 160), "hole"},
@@ -187,10 +195,12 @@ TEST(Gguf, Version2HasTheSameLayout) {
 }
 
 TEST(Gguf, KeepsMetadataOfEveryTypeWithItsValue) {
-  const std::string bytes = gguf({pair("u8", 0, "\xff"), pair("i8", 1, "\x80"), pair("i64", 11, le(INT64_MIN)), pair("u64", 10, le(UINT64_MAX)),
-                                  pair("f32", 6, le(0.1f)), pair("nan", 12, le(std::nan(""))), pair("bool", 7, "\1"), pair("bytes", 8, str("\xff")),
-                                  pair("list", 9, array(8, 2, str("a") + str(""))), pair("none", 9, array(4, 0, ""))},
-                                 {}, 0);
+  const std::string bytes =
+      gguf({pair("u8", 0, "\xff"), pair("i8", 1, "\x80"), pair("i64", 11, le(INT64_MIN)),
+            pair("u64", 10, le(UINT64_MAX)), pair("f32", 6, le(0.1f)), pair("nan", 12, le(std::nan(""))),
+            pair("bool", 7, "\1"), pair("bytes", 8, str("\xff")), pair("list", 9, array(8, 2, str("a") + str(""))),
+            pair("none", 9, array(4, 0, ""))},
+           {}, 0);
   const auto parsed = parse_gguf(as_span(bytes), "f");
   ASSERT_TRUE(parsed) << parsed.error().to_string();
   const Json& m = parsed->metadata;
@@ -212,7 +222,8 @@ TEST(Gguf, SizesEveryTypeAndNamesTheOnesItCannotDecode) {
   int refused = 0;
   for (const GgmlType& type : kGgmlTypes) {
     if (type.elements == 0) continue;
-    const std::string bytes = gguf({}, {{.name = "w", .ne = {2 * type.elements, 3}, .type = type.id}}, std::size_t{6} * type.bytes);
+    const std::string bytes =
+        gguf({}, {{.name = "w", .ne = {2 * type.elements, 3}, .type = type.id}}, std::size_t{6} * type.bytes);
     const auto checkpoint = open_checkpoint_bytes(as_span(bytes), "f");
     ASSERT_TRUE(checkpoint) << type.name << checkpoint.error().to_string();
     const TensorInfo* w = (*checkpoint)->find("w");
@@ -238,8 +249,9 @@ TEST(Gguf, TheTypeTableIsIndexedById) {
 }
 
 TEST(Gguf, SurvivesEveryCutAndEveryFlippedBit) {
-  const std::string good = gguf({pair("list", 9, array(8, 2, str("ab") + str("c"))), pair("general.alignment", 4, le(32u))},
-                                {{.name = "a", .ne = {32, 2}, .type = 8}, {.name = "b", .ne = {3}, .offset = 96}}, 108);
+  const std::string good =
+      gguf({pair("list", 9, array(8, 2, str("ab") + str("c"))), pair("general.alignment", 4, le(32u))},
+           {{.name = "a", .ne = {32, 2}, .type = 8}, {.name = "b", .ne = {3}, .offset = 96}}, 108);
   ASSERT_TRUE(parse_gguf(as_span(good), "f"));
   for (std::size_t n = 0; n < good.size(); ++n) EXPECT_FALSE(parse_gguf(as_span(good.substr(0, n)), "f")) << n;
   for (std::size_t i = 0; i < good.size() - 108; ++i)

@@ -69,7 +69,8 @@ std::vector<float> undo_permutation(const std::vector<float>& stored, std::size_
 std::string gguf_name(const std::string& hf_name) {
   const auto dot = hf_name.rfind('.');
   if (dot == std::string::npos) return {};
-  const std::string_view stem = std::string_view(hf_name).substr(0, dot), suffix = std::string_view(hf_name).substr(dot);
+  const std::string_view stem = std::string_view(hf_name).substr(0, dot),
+                         suffix = std::string_view(hf_name).substr(dot);
   if (suffix != ".weight" && suffix != ".bias") return {};
   if (const auto top = lookup(kTopNames, stem); !top.empty()) return std::string(top) + std::string(suffix);
   constexpr std::string_view kPrefix = "model.layers.";
@@ -77,7 +78,8 @@ std::string gguf_name(const std::string& hf_name) {
   const std::string_view rest = stem.substr(kPrefix.size());
   const auto number_end = rest.find('.');
   const std::string_view number = rest.substr(0, number_end);
-  const bool digits = !number.empty() && number.size() <= 9 && number.find_first_not_of("0123456789") == std::string_view::npos &&
+  const bool digits = !number.empty() && number.size() <= 9 &&
+                      number.find_first_not_of("0123456789") == std::string_view::npos &&
                       (number.size() == 1 || number[0] != '0');
   if (number_end == std::string_view::npos || !digits) return {};
   const auto layer = lookup(kLayerNames, rest.substr(number_end + 1));
@@ -106,8 +108,9 @@ Result<std::vector<float>> HfTensors::read(const std::string& hf_name, const Sha
                      checkpoint_.files()[0]);
   const std::string& file = checkpoint_.files()[tensor->file];
   if (tensor->shape != expected)
-    return bad_input("checkpoint.shape_mismatch", fmt::format("tensor \"{}\" has shape {}, the model needs {}", printable(tensor->name),
-                                                              shape_string(tensor->shape), shape_string(expected)),
+    return bad_input("checkpoint.shape_mismatch",
+                     fmt::format("tensor \"{}\" has shape {}, the model needs {}", printable(tensor->name),
+                                 shape_string(tensor->shape), shape_string(expected)),
                      file, tensor->offset);
   CONCORD_CHECK(checkpoint_.unchanged());
   std::vector<float> values(tensor->elements);
@@ -116,8 +119,9 @@ Result<std::vector<float>> HfTensors::read(const std::string& hf_name, const Sha
   if (rows == Rows::kAsStored || values.empty()) return values;
   const std::int64_t heads = rows == Rows::kQuery ? heads_ : kv_heads_;
   if (heads <= 0 || expected[0] % (2 * heads) != 0)
-    return bad_input("checkpoint.bad_heads", fmt::format("the {} rows of tensor \"{}\" are not {} heads of an even size", expected[0],
-                                                         printable(tensor->name), heads),
+    return bad_input("checkpoint.bad_heads",
+                     fmt::format("the {} rows of tensor \"{}\" are not {} heads of an even size", expected[0],
+                                 printable(tensor->name), heads),
                      file, tensor->offset);
   return undo_permutation(values, static_cast<std::size_t>(heads), static_cast<std::size_t>(expected[0]));
 }

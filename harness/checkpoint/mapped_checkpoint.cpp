@@ -11,10 +11,11 @@
 namespace concord {
 
 Result<MappedCheckpoint::Stamp> MappedCheckpoint::stamp(const std::string& path) {
-  struct stat st {};
-  if (::stat(path.c_str(), &st) != 0) return bad_input("checkpoint.file_changed", "the file disappeared while it was in use", path);
-  return Stamp{static_cast<std::uint64_t>(st.st_dev), static_cast<std::uint64_t>(st.st_ino), static_cast<std::uint64_t>(st.st_size),
-               st.st_mtim.tv_sec, st.st_mtim.tv_nsec};
+  struct stat st{};
+  if (::stat(path.c_str(), &st) != 0)
+    return bad_input("checkpoint.file_changed", "the file disappeared while it was in use", path);
+  return Stamp{static_cast<std::uint64_t>(st.st_dev), static_cast<std::uint64_t>(st.st_ino),
+               static_cast<std::uint64_t>(st.st_size), st.st_mtim.tv_sec, st.st_mtim.tv_nsec};
 }
 
 Status MappedCheckpoint::map(const std::filesystem::path& path) {
@@ -42,7 +43,8 @@ Result<std::unique_ptr<Checkpoint>> MappedCheckpoint::open_file(const std::files
   return out;
 }
 
-std::unique_ptr<MappedCheckpoint> MappedCheckpoint::over(std::span<const std::byte> bytes, ParsedFile parsed, const std::string& name) {
+std::unique_ptr<MappedCheckpoint> MappedCheckpoint::over(std::span<const std::byte> bytes, ParsedFile parsed,
+                                                         const std::string& name) {
   auto out = std::make_unique<MappedCheckpoint>();
   out->files_.push_back(name);
   out->bytes_.push_back(bytes);
@@ -53,7 +55,8 @@ std::unique_ptr<MappedCheckpoint> MappedCheckpoint::over(std::span<const std::by
   return out;
 }
 
-Result<std::unique_ptr<Checkpoint>> MappedCheckpoint::open_shards(const ShardIndex& index, const std::filesystem::path& index_path) {
+Result<std::unique_ptr<Checkpoint>> MappedCheckpoint::open_shards(const ShardIndex& index,
+                                                                  const std::filesystem::path& index_path) {
   const std::string index_file = index_path.string();
   auto out = std::make_unique<MappedCheckpoint>();
   out->format_ = "safetensors (sharded)";
@@ -61,9 +64,11 @@ Result<std::unique_ptr<Checkpoint>> MappedCheckpoint::open_shards(const ShardInd
     const std::filesystem::path path = index_path.parent_path() / index.shards[s];
     if (auto mapped = out->map(path); !mapped) {
       if (mapped.error().code != "file.not_found") return std::unexpected(std::move(mapped).error());
-      return bad_input("index.missing_shard", fmt::format("shard \"{}\" is not there", printable(index.shards[s])), index_file);
+      return bad_input("index.missing_shard", fmt::format("shard \"{}\" is not there", printable(index.shards[s])),
+                       index_file);
     }
-    CONCORD_TRY(const Content content, detect_content(out->bytes_[s], out->files_[s]));  // names a pointer or page in place of a shard
+    CONCORD_TRY(const Content content,
+                detect_content(out->bytes_[s], out->files_[s]));  // names a pointer or page in place of a shard
     if (content != Content::kSafetensors)
       return bad_input("index.bad_shard", "a shard must be a safetensors file", out->files_[s]);
     CONCORD_TRY(ParsedFile parsed, parse_safetensors(out->bytes_[s], out->files_[s]));
@@ -87,18 +92,21 @@ std::uint64_t MappedCheckpoint::block_size(const TensorInfo& tensor) const {
   return it == kGgmlTypes.end() ? 1 : it->elements;
 }
 
-Status MappedCheckpoint::read_f32(const TensorInfo& tensor, std::uint64_t begin, std::uint64_t count, float* out) const {
+Status MappedCheckpoint::read_f32(const TensorInfo& tensor, std::uint64_t begin, std::uint64_t count,
+                                  float* out) const {
   const Codec* codec = find_codec(tensor.type);
   if (codec == nullptr)
     return fail(ErrorKind::kUnsupported, "checkpoint.not_decodable",
-                fmt::format("tensor \"{}\" is stored as {}, which this build cannot turn into floats", printable(tensor.name), tensor.type),
+                fmt::format("tensor \"{}\" is stored as {}, which this build cannot turn into floats",
+                            printable(tensor.name), tensor.type),
                 files_[tensor.file], tensor.offset);
   const auto end = checked_add(begin, count);
   if (!end || *end > tensor.elements || begin % codec->elements != 0 || count % codec->elements != 0)
-    return fail(ErrorKind::kInternal, "checkpoint.bad_range",
-                fmt::format("elements [{}, {} + {}) of tensor \"{}\": outside its {} elements or not whole blocks of {}", begin, begin, count,
-                            printable(tensor.name), tensor.elements, codec->elements),
-                files_[tensor.file]);
+    return fail(
+        ErrorKind::kInternal, "checkpoint.bad_range",
+        fmt::format("elements [{}, {} + {}) of tensor \"{}\": outside its {} elements or not whole blocks of {}", begin,
+                    begin, count, printable(tensor.name), tensor.elements, codec->elements),
+        files_[tensor.file]);
   codec->decode(raw(tensor).data() + begin / codec->elements * codec->bytes, count / codec->elements, out);
   return {};
 }
@@ -107,7 +115,8 @@ Status MappedCheckpoint::unchanged() const {
   for (std::size_t i = 0; i < stamps_.size(); ++i) {
     CONCORD_TRY(const Stamp now, stamp(files_[i]));
     if (now != stamps_[i])
-      return bad_input("checkpoint.file_changed", "the file was changed or replaced after it was opened; start again", files_[i]);
+      return bad_input("checkpoint.file_changed", "the file was changed or replaced after it was opened; start again",
+                       files_[i]);
   }
   return {};
 }

@@ -11,9 +11,11 @@ class MappedCheckpoint final : public Checkpoint {
  public:
   // One file. `paths` empty: the bytes do not come from a file.
   static Result<std::unique_ptr<Checkpoint>> open_file(const std::filesystem::path& path);
-  static std::unique_ptr<MappedCheckpoint> over(std::span<const std::byte> bytes, ParsedFile parsed, const std::string& name);
+  static std::unique_ptr<MappedCheckpoint> over(std::span<const std::byte> bytes, ParsedFile parsed,
+                                                const std::string& name);
   // All shards of an index that was read from `index_path`.
-  static Result<std::unique_ptr<Checkpoint>> open_shards(const ShardIndex& index, const std::filesystem::path& index_path);
+  static Result<std::unique_ptr<Checkpoint>> open_shards(const ShardIndex& index,
+                                                         const std::filesystem::path& index_path);
 
   std::string format() const override { return format_; }
   std::span<const std::byte> raw(const TensorInfo& tensor) const override;

@@ -14,7 +14,8 @@
 
 namespace concord {
 
-// What one file holds. Tensors are in the file's own order; every [offset, offset + bytes) lies inside the bytes parsed.
+// What one file holds. Tensors are in the file's own order; every [offset, offset + bytes) lies inside the bytes
+// parsed.
 struct ParsedFile {
   std::vector<TensorInfo> tensors;
   Json metadata = Json::object();
@@ -54,7 +55,8 @@ struct ShardIndex {
 };
 Result<ShardIndex> parse_shard_index(std::span<const std::byte> bytes, const std::string& file);
 
-// Index and shards against each other. `tensors` is what the shards hold, in name order; TensorInfo::file is the position in index.shards.
+// Index and shards against each other. `tensors` is what the shards hold, in name order; TensorInfo::file is the
+// position in index.shards.
 Status check_index(const ShardIndex& index, std::span<const TensorInfo> tensors, const std::string& index_file);
 
 // A checkpoint over bytes that the caller keeps alive: what the fuzz targets and tests use.
@@ -71,8 +73,8 @@ inline std::optional<std::uint64_t> checked_mul(std::uint64_t a, std::uint64_t b
   if (__builtin_mul_overflow(a, b, &r)) return std::nullopt;
   return r;
 }
-// Elements of a shape without negative extents. A zero extent gives 0, but the product of the others must still fit in int64, in whatever order they
-// come, so that nobody who multiplies them later can overflow.
+// Elements of a shape without negative extents. A zero extent gives 0, but the product of the others must still fit in
+// int64, in whatever order they come, so that nobody who multiplies them later can overflow.
 std::optional<std::uint64_t> checked_elements(std::span<const std::int64_t> shape);
 
 }  // namespace concord

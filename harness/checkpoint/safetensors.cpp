@@ -1,6 +1,7 @@
-// The safetensors header: u64 length, JSON, data. Format: https://github.com/huggingface/safetensors (README, "Format").
-// The JSON is read as a stream and never held as a document, so a header of a hundred million bytes costs no more memory than the tensors it
-// declares, and it is left at the first breach. Positions in errors are just behind the token that was refused.
+// The safetensors header: u64 length, JSON, data. Format: https://github.com/huggingface/safetensors (README,
+// "Format"). The JSON is read as a stream and never held as a document, so a header of a hundred million bytes costs no
+// more memory than the tensors it declares, and it is left at the first breach. Positions in errors are just behind the
+// token that was refused.
 #include <fmt/format.h>
 
 #include <algorithm>
@@ -93,7 +94,9 @@ class HeaderHandler {
     position = here();
     return false;
   }
-  std::string who() const { return entries.empty() ? "" : fmt::format("tensor \"{}\": ", printable(entries.back().name)); }
+  std::string who() const {
+    return entries.empty() ? "" : fmt::format("tensor \"{}\": ", printable(entries.back().name));
+  }
   bool unexpected(const std::string& found);
   bool root_key(std::string& k);
   bool field_key(const std::string& k);
@@ -114,19 +117,25 @@ class HeaderHandler {
 bool HeaderHandler::unexpected(const std::string& found) {
   switch (state_) {
     case State::kStart:
-    case State::kEnd: return refuse("not_object", fmt::format("the header must be one JSON object, found {}", found));
+    case State::kEnd:
+      return refuse("not_object", fmt::format("the header must be one JSON object, found {}", found));
     case State::kRoot:
-      if (metadata_next_) return refuse("metadata", fmt::format("__metadata__ must be an object of strings, found {}", found));
+      if (metadata_next_)
+        return refuse("metadata", fmt::format("__metadata__ must be an object of strings, found {}", found));
       return refuse("bad_entry", fmt::format("{}must be an object, found {}", who(), found));
     case State::kMetadata:
-      return refuse("metadata", fmt::format("__metadata__ \"{}\" must be a string, found {}", printable(metadata_key_), found));
-    case State::kShape: return refuse("bad_shape", fmt::format("{}an extent must be an integer >= 0, found {}", who(), found));
+      return refuse("metadata",
+                    fmt::format("__metadata__ \"{}\" must be a string, found {}", printable(metadata_key_), found));
+    case State::kShape:
+      return refuse("bad_shape", fmt::format("{}an extent must be an integer >= 0, found {}", who(), found));
     case State::kOffsets:
       return refuse("bad_offsets", fmt::format("{}an offset must be an integer >= 0, found {}", who(), found));
-    case State::kTensor: break;
+    case State::kTensor:
+      break;
   }
   if (field_ == kDtype) return refuse("unknown_dtype", fmt::format("{}dtype must be a string, found {}", who(), found));
-  if (field_ == kShapeField) return refuse("bad_shape", fmt::format("{}shape must be an array, found {}", who(), found));
+  if (field_ == kShapeField)
+    return refuse("bad_shape", fmt::format("{}shape must be an array, found {}", who(), found));
   return refuse("bad_offsets", fmt::format("{}data_offsets must be an array, found {}", who(), found));
 }
 
@@ -139,7 +148,8 @@ bool HeaderHandler::number_unsigned(Json::number_unsigned_t v) {
     return true;
   }
   if (state_ == State::kOffsets) {
-    if (offsets_.size() >= 2) return refuse("bad_offsets", fmt::format("{}data_offsets must be two numbers, found more", who()));
+    if (offsets_.size() >= 2)
+      return refuse("bad_offsets", fmt::format("{}data_offsets must be two numbers, found more", who()));
     offsets_.push_back(v);
     return true;
   }
@@ -187,7 +197,8 @@ bool HeaderHandler::end_array() {
     if (offsets_.size() != 2)
       return refuse("bad_offsets", fmt::format("{}data_offsets must be two numbers, found {}", who(), offsets_.size()));
     if (offsets_[0] > offsets_[1])
-      return refuse("bad_offsets", fmt::format("{}data_offsets end ({}) before they begin ({})", who(), offsets_[1], offsets_[0]));
+      return refuse("bad_offsets",
+                    fmt::format("{}data_offsets end ({}) before they begin ({})", who(), offsets_[1], offsets_[0]));
     entries.back().begin = offsets_[0];
     entries.back().end = offsets_[1];
   }
@@ -209,18 +220,21 @@ bool HeaderHandler::root_key(std::string& k) {
   if (!names_.insert(k).second) return refuse("duplicate_key", fmt::format("\"{}\" is declared twice", printable(k)));
   metadata_next_ = k == "__metadata__";
   if (metadata_next_) return true;
-  if (entries.size() >= limits::kTensors) return refuse("too_many_tensors", fmt::format("more than {} tensors", limits::kTensors));
+  if (entries.size() >= limits::kTensors)
+    return refuse("too_many_tensors", fmt::format("more than {} tensors", limits::kTensors));
   const bool control = std::ranges::any_of(k, [](char c) { return static_cast<unsigned char>(c) < 0x20 || c == 0x7f; });
   if (k.empty() || k.size() > limits::kNameBytes || control)
-    return refuse("bad_name", fmt::format("a tensor name must have 1 to {} bytes and no control characters, found \"{}\"",
-                                          limits::kNameBytes, printable(k)));
+    return refuse("bad_name",
+                  fmt::format("a tensor name must have 1 to {} bytes and no control characters, found \"{}\"",
+                              limits::kNameBytes, printable(k)));
   entries.push_back({.name = std::move(k), .shape = {}, .position = here()});
   return true;
 }
 
 bool HeaderHandler::field_key(const std::string& k) {
   field_ = k == "dtype" ? kDtype : k == "shape" ? kShapeField : k == "data_offsets" ? kOffsetsField : kNone;
-  if (field_ == kNone) return refuse("unknown_field", fmt::format("{}field \"{}\" is not part of the format", who(), printable(k)));
+  if (field_ == kNone)
+    return refuse("unknown_field", fmt::format("{}field \"{}\" is not part of the format", who(), printable(k)));
   if (seen_ & field_) return refuse("duplicate_key", fmt::format("{}field \"{}\" appears twice", who(), k));
   seen_ |= field_;
   return true;
@@ -254,22 +268,27 @@ struct Header {
 
 Result<Header> find_header(std::span<const std::byte> bytes, const std::string& file) {
   if (bytes.size() < 8)
-    return bad_input("safetensors.too_small", fmt::format("a safetensors file has at least 8 bytes, found {}", bytes.size()), file, 0);
+    return bad_input("safetensors.too_small",
+                     fmt::format("a safetensors file has at least 8 bytes, found {}", bytes.size()), file, 0);
   std::uint64_t length = 0;
   std::memcpy(&length, bytes.data(), 8);
-  if (length == 0) return bad_input("safetensors.empty_header", "the header length is 0 (is the start of the file zeroed?)", file, 0);
+  if (length == 0)
+    return bad_input("safetensors.empty_header", "the header length is 0 (is the start of the file zeroed?)", file, 0);
   if (length > limits::kSafetensorsHeader)
     return bad_input("safetensors.header_too_large",
-                     fmt::format("the header claims {} bytes; at most {} are read", length, limits::kSafetensorsHeader), file, 0);
+                     fmt::format("the header claims {} bytes; at most {} are read", length, limits::kSafetensorsHeader),
+                     file, 0);
   if (length > bytes.size() - 8)
     return bad_input("safetensors.header_beyond_file",
-                     fmt::format("the header claims {} bytes, the file has {} after the length (truncated?)", length, bytes.size() - 8),
+                     fmt::format("the header claims {} bytes, the file has {} after the length (truncated?)", length,
+                                 bytes.size() - 8),
                      file, 0);
   const std::string_view json(reinterpret_cast<const char*>(bytes.data()) + 8, length);
   if (const auto bad = first_bad_utf8(json))
     return bad_input("safetensors.not_utf8", "the header is not UTF-8", file, 8 + *bad);
   if (std::string_view(" \t\r\n\xEF").contains(json[0]))
-    return bad_input("safetensors.header_start", "the header must begin with '{', found white space or a byte order mark", file, 8);
+    return bad_input("safetensors.header_start",
+                     "the header must begin with '{', found white space or a byte order mark", file, 8);
   // The JSON parser takes a zero byte for the end of its input, so what follows one would go unseen.
   if (const auto zero = json.find('\0'); zero != std::string_view::npos)
     return bad_input("safetensors.syntax", "zero byte in the header", file, 8 + zero);
@@ -284,36 +303,50 @@ Result<TensorInfo> check_entry(Entry& e, const Header& header, const std::string
   const auto elements = checked_elements(e.shape);
   const auto bits = elements ? checked_mul(*elements, dtype_bits(e.dtype)) : std::nullopt;
   const auto end = checked_add(header.data, e.end);
-  if (!bits || !end) return refuse("safetensors.overflow", fmt::format("shape {} times the element size does not fit", shape_string(e.shape)));
+  if (!bits || !end)
+    return refuse("safetensors.overflow",
+                  fmt::format("shape {} times the element size does not fit", shape_string(e.shape)));
   if (*bits % 8 != 0) return refuse("safetensors.partial_byte", fmt::format("{} bits are not whole bytes", *bits));
   if (*bits / 8 != e.end - e.begin)
-    return refuse("safetensors.size_mismatch", fmt::format("{} {} takes {} bytes, data_offsets span {}", dtype_name(e.dtype),
-                                                           shape_string(e.shape), *bits / 8, e.end - e.begin));
+    return refuse("safetensors.size_mismatch",
+                  fmt::format("{} {} takes {} bytes, data_offsets span {}", dtype_name(e.dtype), shape_string(e.shape),
+                              *bits / 8, e.end - e.begin));
   const std::string type(dtype_name(e.dtype));
-  return TensorInfo{.name = std::move(e.name), .type = type, .shape = std::move(e.shape), .elements = *elements, .bytes = *bits / 8,
-                    .offset = header.data + e.begin, .file = 0, .decodable = find_codec(type) != nullptr};
+  return TensorInfo{.name = std::move(e.name),
+                    .type = type,
+                    .shape = std::move(e.shape),
+                    .elements = *elements,
+                    .bytes = *bits / 8,
+                    .offset = header.data + e.begin,
+                    .file = 0,
+                    .decodable = find_codec(type) != nullptr};
 }
 
 // The tensors must cover the data without hole or overlap, from its first to its last byte.
-Status check_layout(std::vector<TensorInfo>& tensors, const Header& header, std::uint64_t size, const std::string& file) {
+Status check_layout(std::vector<TensorInfo>& tensors, const Header& header, std::uint64_t size,
+                    const std::string& file) {
   std::ranges::sort(tensors, [](const TensorInfo& a, const TensorInfo& b) {
     return a.offset != b.offset ? a.offset < b.offset : a.bytes < b.bytes;
   });
   std::uint64_t reached = header.data;
   for (const TensorInfo& t : tensors) {
     const auto refuse = [&](std::string_view code) {
-      return bad_input(code, fmt::format("tensor \"{}\" begins at byte {}, expected {}", printable(t.name), t.offset, reached), file,
-                       std::min(reached, size));
+      return bad_input(
+          code, fmt::format("tensor \"{}\" begins at byte {}, expected {}", printable(t.name), t.offset, reached), file,
+          std::min(reached, size));
     };
-    if (t.offset != reached && reached == header.data && &t == tensors.data()) return refuse("safetensors.first_offset");
+    if (t.offset != reached && reached == header.data && &t == tensors.data())
+      return refuse("safetensors.first_offset");
     if (t.offset < reached) return refuse("safetensors.overlap");
     if (t.offset > reached) return refuse("safetensors.hole");
     reached = t.offset + t.bytes;
   }
   if (reached > size)
-    return bad_input("safetensors.truncated", fmt::format("the tensors need {} bytes, the file has {}", reached, size), file, size);
+    return bad_input("safetensors.truncated", fmt::format("the tensors need {} bytes, the file has {}", reached, size),
+                     file, size);
   if (reached < size)
-    return bad_input("safetensors.trailing_bytes", fmt::format("{} bytes behind the last tensor", size - reached), file, reached);
+    return bad_input("safetensors.trailing_bytes", fmt::format("{} bytes behind the last tensor", size - reached), file,
+                     reached);
   return {};
 }
 

@@ -114,7 +114,8 @@ TEST(Safetensors, RefusesEntriesThatBreakTheSchema) {
       {"empty name", safetensors(R"({"":)" + entry("U8", "[0]", "[0,0]") + "}", 0), "bad_name"},
       {"zero byte in a name", safetensors(R"({"a\u0000b":)" + entry("U8", "[0]", "[0,0]") + "}", 0), "bad_name"},
       {"escape sequence in a name", safetensors(R"({"\u001b[2J":)" + entry("U8", "[0]", "[0,0]") + "}", 0), "bad_name"},
-      {"name of 5000 bytes", safetensors("{\"" + std::string(5000, 'n') + "\":" + entry("U8", "[0]", "[0,0]") + "}", 0), "bad_name"},
+      {"name of 5000 bytes", safetensors("{\"" + std::string(5000, 'n') + "\":" + entry("U8", "[0]", "[0,0]") + "}", 0),
+       "bad_name"},
       {"metadata is a list", safetensors(R"({"__metadata__":[]})", 0), "metadata"},
       {"metadata is a string", safetensors(R"({"__metadata__":"x"})", 0), "metadata"},
       {"metadata value is a number", safetensors(R"({"__metadata__":{"a":1}})", 0), "metadata"},
@@ -125,11 +126,11 @@ TEST(Safetensors, RefusesEntriesThatBreakTheSchema) {
 }
 
 TEST(Safetensors, RefusesBadShapesAndOffsets) {
-  for (const char* shape : {"[-1]", "[1.0]", "[1e3]", "[\"4\"]", "[null]", "[true]", "[18446744073709551616]", "[9223372036854775808]", "4", "{}",
-                            "null", "[[4]]", "\"4\""})
+  for (const char* shape : {"[-1]", "[1.0]", "[1e3]", "[\"4\"]", "[null]", "[true]", "[18446744073709551616]",
+                            "[9223372036854775808]", "4", "{}", "null", "[[4]]", "\"4\""})
     expect_refused({shape, one("U8", shape, "[0,4]", 4), "bad_shape"});
-  for (const char* offsets : {"[]", "[0]", "[0,4,8]", "[4,0]", "[-4,0]", "[0.0,4]", "[0,\"4\"]", "[0,4e0]", "[0,18446744073709551616]", "4", "{}",
-                              "null", "[[0,4]]"})
+  for (const char* offsets : {"[]", "[0]", "[0,4,8]", "[4,0]", "[-4,0]", "[0.0,4]", "[0,\"4\"]", "[0,4e0]",
+                              "[0,18446744073709551616]", "4", "{}", "null", "[[0,4]]"})
     expect_refused({offsets, one("U8", "[4]", offsets, 4), "bad_offsets"});
   std::string many = "[1";
   for (int i = 0; i < 1'000'000; ++i) many += ",1";
@@ -150,7 +151,8 @@ TEST(Safetensors, RefusesSizesThatDoNotAgree) {
       {"bits that wrap", one("F64", "[2305843009213693953]", "[0,8]", 8), "overflow"},
       {"zero extent behind a product that wraps", one("U8", "[4294967296,4294967296,0]", "[0,0]", 0), "overflow"},
       {"zero extent before a product that wraps", one("U8", "[0,4294967296,4294967296]", "[0,0]", 0), "overflow"},
-      {"end that wraps when the header is added", one("U8", "[4]", "[18446744073709551611,18446744073709551615]", 4), "overflow"},
+      {"end that wraps when the header is added", one("U8", "[4]", "[18446744073709551611,18446744073709551615]", 4),
+       "overflow"},
       {"three 4-bit values", one("F4", "[3]", "[0,2]", 2), "partial_byte"},
       {"two 6-bit values", one("F6_E2M3", "[2]", "[0,2]", 2), "partial_byte"},
   };
@@ -173,15 +175,19 @@ TEST(Safetensors, RefusesDuplicateKeysHoweverTheyAreWritten) {
   const std::string e = entry("U8", "[0]", "[0,0]");
   const Bad cases[] = {
       {"same body", safetensors(R"({"t":)" + e + R"(,"t":)" + e + "}", 0), "duplicate_key"},
-      {"different body", safetensors(R"({"t":)" + e + R"(,"t":)" + entry("U8", "[4]", "[0,4]") + "}", 4), "duplicate_key"},
+      {"different body", safetensors(R"({"t":)" + e + R"(,"t":)" + entry("U8", "[4]", "[0,4]") + "}", 4),
+       "duplicate_key"},
       {"by escape", safetensors(R"({"t":)" + e + R"(,"\u0074":)" + e + "}", 0), "duplicate_key"},
       {"metadata twice", safetensors(R"({"__metadata__":{},"__metadata__":{}})", 0), "duplicate_key"},
       {"metadata twice by escape", safetensors(R"({"__metadata__":{},"__metadata\u005f_":{}})", 0), "duplicate_key"},
       {"metadata key", safetensors(R"({"__metadata__":{"a":"1","a":"1"}})", 0), "duplicate_key"},
       {"metadata key by escape", safetensors(R"({"__metadata__":{"a":"1","\u0061":"2"}})", 0), "duplicate_key"},
-      {"dtype", safetensors(R"({"t":{"dtype":"U8","dtype":"U8","shape":[0],"data_offsets":[0,0]}})", 0), "duplicate_key"},
-      {"shape by escape", safetensors(R"({"t":{"dtype":"U8","shape":[0],"sh\u0061pe":[4],"data_offsets":[0,0]}})", 0), "duplicate_key"},
-      {"offsets", safetensors(R"({"t":{"dtype":"U8","shape":[0],"data_offsets":[0,0],"data_offsets":[0,0]}})", 0), "duplicate_key"},
+      {"dtype", safetensors(R"({"t":{"dtype":"U8","dtype":"U8","shape":[0],"data_offsets":[0,0]}})", 0),
+       "duplicate_key"},
+      {"shape by escape", safetensors(R"({"t":{"dtype":"U8","shape":[0],"sh\u0061pe":[4],"data_offsets":[0,0]}})", 0),
+       "duplicate_key"},
+      {"offsets", safetensors(R"({"t":{"dtype":"U8","shape":[0],"data_offsets":[0,0],"data_offsets":[0,0]}})", 0),
+       "duplicate_key"},
   };
   for (const Bad& bad : cases) expect_refused(bad);
 }
@@ -189,7 +195,8 @@ TEST(Safetensors, RefusesDuplicateKeysHoweverTheyAreWritten) {
 // attacks/README.md of the safetensors repository: many entries over the same bytes. The limit applies while reading.
 TEST(Safetensors, RefusesMillionsOfTensorsInLinearTime) {
   std::string header = "{";
-  for (int i = 0; i <= 1'000'000; ++i) header += fmt::format(R"("{}":{{"dtype":"U8","shape":[0],"data_offsets":[0,0]}},)", i);
+  for (int i = 0; i <= 1'000'000; ++i)
+    header += fmt::format(R"("{}":{{"dtype":"U8","shape":[0],"data_offsets":[0,0]}},)", i);
   header.back() = '}';
   const auto start = std::chrono::steady_clock::now();
   expect_refused({"a million and one", safetensors(header, 0), "too_many_tensors"});
@@ -224,7 +231,9 @@ TEST(Safetensors, ReadsWhatOnlyLooksWrong) {
 }
 
 TEST(Safetensors, ReportsEveryFieldOfATensor) {
-  const std::string bytes = safetensors(R"({"__metadata__":{"k":"v"},"b":)" + entry("BF16", "[2,3]", "[4,16]") + R"(,"a":)" + entry("F4", "[8]", "[0,4]") + "}", 16);
+  const std::string bytes = safetensors(R"({"__metadata__":{"k":"v"},"b":)" + entry("BF16", "[2,3]", "[4,16]") +
+                                            R"(,"a":)" + entry("F4", "[8]", "[0,4]") + "}",
+                                        16);
   const auto checkpoint = open_checkpoint_bytes(as_span(bytes), "f");
   ASSERT_TRUE(checkpoint) << checkpoint.error().to_string();
   EXPECT_EQ((*checkpoint)->format(), "safetensors");
@@ -248,7 +257,8 @@ TEST(Safetensors, ReportsEveryFieldOfATensor) {
   EXPECT_EQ((*checkpoint)->find("c"), nullptr);
 }
 
-// Cutting a good file anywhere, or changing any one byte of its header, must never be read as something else without an error or crash.
+// Cutting a good file anywhere, or changing any one byte of its header, must never be read as something else without an
+// error or crash.
 TEST(Safetensors, SurvivesEveryCutAndEveryFlippedByte) {
   const std::string good = two("[0,4]", "[4,8]", 8);
   for (std::size_t n = 0; n < good.size(); ++n) EXPECT_FALSE(parse_safetensors(as_span(good.substr(0, n)), "f")) << n;

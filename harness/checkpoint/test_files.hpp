@@ -32,9 +32,13 @@ inline std::string entry(const std::string& dtype, const std::string& shape, con
 
 // --- GGUF ------------------------------------------------------------------------------------------------------------
 inline std::string str(const std::string& s) { return le<std::uint64_t>(s.size()) + s; }
-inline std::string pair(const std::string& key, std::int32_t type, const std::string& value) { return str(key) + le(type) + value; }
+inline std::string pair(const std::string& key, std::int32_t type, const std::string& value) {
+  return str(key) + le(type) + value;
+}
 inline std::string arch() { return pair("general.architecture", 8, str("llama")); }
-inline std::string array(std::int32_t type, std::uint64_t n, const std::string& elements) { return le(type) + le(n) + elements; }
+inline std::string array(std::int32_t type, std::uint64_t n, const std::string& elements) {
+  return le(type) + le(n) + elements;
+}
 struct GgufTensor {
   std::string name = "t";
   std::vector<std::int64_t> ne = {32};
@@ -54,9 +58,10 @@ inline std::string gguf_header(std::uint32_t version, std::int64_t tensors, std:
   return "GGUF" + le(version) + le(tensors) + le(pairs);
 }
 // general.architecture, further pairs, tensors, padding, zeroed data.
-inline std::string gguf(const std::vector<std::string>& pairs, const std::vector<GgufTensor>& tensors, std::size_t data_bytes,
-                        std::size_t alignment = 32) {
-  std::string out = gguf_header(3, static_cast<std::int64_t>(tensors.size()), 1 + static_cast<std::int64_t>(pairs.size())) + arch();
+inline std::string gguf(const std::vector<std::string>& pairs, const std::vector<GgufTensor>& tensors,
+                        std::size_t data_bytes, std::size_t alignment = 32) {
+  std::string out =
+      gguf_header(3, static_cast<std::int64_t>(tensors.size()), 1 + static_cast<std::int64_t>(pairs.size())) + arch();
   for (const auto& p : pairs) out += p;
   for (const auto& t : tensors) out += info(t);
   return pad(std::move(out), alignment) + std::string(data_bytes, '\0');
@@ -67,7 +72,8 @@ class TempFolder {
  public:
   TempFolder() {
     static std::atomic<int> number{0};
-    path_ = std::filesystem::temp_directory_path() / ("concord-checkpoint-" + std::to_string(::getpid()) + "-" + std::to_string(number++));
+    path_ = std::filesystem::temp_directory_path() /
+            ("concord-checkpoint-" + std::to_string(::getpid()) + "-" + std::to_string(number++));
     std::filesystem::create_directories(path_);
   }
   TempFolder(const TempFolder&) = delete;

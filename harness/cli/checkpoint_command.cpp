@@ -59,12 +59,16 @@ std::string human(std::uint64_t n, double base, std::initializer_list<const char
   return unit == units.begin() ? fmt::format("{} {}", n, *unit) : fmt::format("{:.4g} {}", v, *unit);
 }
 std::string human_bytes(std::uint64_t n) { return human(n, 1024, {"bytes", "KiB", "MiB", "GiB", "TiB"}); }
-std::string human_count(std::uint64_t n) { return human(n, 1000, {"parameters", "thousand parameters", "million parameters", "billion parameters"}); }
+std::string human_count(std::uint64_t n) {
+  return human(n, 1000, {"parameters", "thousand parameters", "million parameters", "billion parameters"});
+}
 
 // A table as text: the first column and those in `left` are left-aligned, the others right-aligned.
 class Table {
  public:
-  Table(std::vector<std::string> head, std::string alignment) : alignment_(std::move(alignment)) { add(std::move(head)); }
+  Table(std::vector<std::string> head, std::string alignment) : alignment_(std::move(alignment)) {
+    add(std::move(head));
+  }
   void add(std::vector<std::string> row) {
     widths_.resize(row.size(), 0);
     for (std::size_t i = 0; i < row.size(); ++i) widths_[i] = std::max(widths_[i], columns(row[i]));
@@ -115,7 +119,8 @@ void print_tensors(const Checkpoint& checkpoint) {
   const bool several = checkpoint.files().size() > 1;
   Table table({"tensor", "type", "shape", "bytes", "offset", several ? "file" : ""}, "lllrrr");
   for (const TensorInfo& t : checkpoint.tensors())
-    table.add({printable(t.name, 120), t.type, shape_string(t.shape), grouped(t.bytes), grouped(t.offset), several ? std::to_string(t.file) : ""});
+    table.add({printable(t.name, 120), t.type, shape_string(t.shape), grouped(t.bytes), grouped(t.offset),
+               several ? std::to_string(t.file) : ""});
   fmt::print("\n");
   table.print();
 }
@@ -124,16 +129,19 @@ void print_totals(const Totals& totals) {
   Table table({"type", "tensors", "parameters", "bytes", "bits each", ""}, "lrrrrl");
   const auto row = [&](const std::string& name, const Total& t, const char* note) {
     const double bits = t.elements ? 8.0 * static_cast<double>(t.bytes) / static_cast<double>(t.elements) : 0.0;
-    table.add({name, grouped(t.tensors), grouped(t.elements), grouped(t.bytes), t.elements ? fmt::format("{:.4g}", bits) : "-", note});
+    table.add({name, grouped(t.tensors), grouped(t.elements), grouped(t.bytes),
+               t.elements ? fmt::format("{:.4g}", bits) : "-", note});
   };
-  for (const auto& [type, total] : totals.by_type) row(type, total, total.decodable ? "" : "not decodable by this build");
+  for (const auto& [type, total] : totals.by_type)
+    row(type, total, total.decodable ? "" : "not decodable by this build");
   if (totals.by_type.size() > 1) row("all", totals.all, "");
   fmt::print("\n");
   table.print();
 }
 
 void print_metadata(const Json& metadata) {
-  fmt::print("\n  metadata: {}\n", metadata.empty() ? "none" : grouped(metadata.size()) + (metadata.size() == 1 ? " entry" : " entries"));
+  fmt::print("\n  metadata: {}\n",
+             metadata.empty() ? "none" : grouped(metadata.size()) + (metadata.size() == 1 ? " entry" : " entries"));
   Table table({"", "", ""}, "lll");
   for (const auto& [key, value] : metadata.items()) table.add({printable(key, 80), "=", value_text(value)});
   if (!metadata.empty()) table.print();
@@ -141,8 +149,9 @@ void print_metadata(const Json& metadata) {
 
 void print_text(const Checkpoint& checkpoint, const Options& options) {
   const Totals totals = count(checkpoint);
-  fmt::print("{}\n  {}, {} tensor{}, {}, {}\n", printable(options.path, 500), checkpoint.format(), grouped(totals.all.tensors),
-             totals.all.tensors == 1 ? "" : "s", human_count(totals.all.elements), human_bytes(totals.all.bytes));
+  fmt::print("{}\n  {}, {} tensor{}, {}, {}\n", printable(options.path, 500), checkpoint.format(),
+             grouped(totals.all.tensors), totals.all.tensors == 1 ? "" : "s", human_count(totals.all.elements),
+             human_bytes(totals.all.bytes));
   if (checkpoint.files().size() > 1) fmt::print("\n");
   for (std::size_t i = 0; checkpoint.files().size() > 1 && i < checkpoint.files().size(); ++i)
     fmt::print("  file {}: {}\n", i, printable(checkpoint.files()[i], 500));
@@ -151,19 +160,27 @@ void print_text(const Checkpoint& checkpoint, const Options& options) {
   if (options.metadata) print_metadata(checkpoint.metadata());
 }
 
-OrderedJson total_json(const Total& t) { return {{"tensors", t.tensors}, {"parameters", t.elements}, {"bytes", t.bytes}, {"decodable", t.decodable}}; }
+OrderedJson total_json(const Total& t) {
+  return {{"tensors", t.tensors}, {"parameters", t.elements}, {"bytes", t.bytes}, {"decodable", t.decodable}};
+}
 
 // Non-finite metadata numbers become null and invalid UTF-8 U+FFFD: JSON has neither.
 void print_json(const Checkpoint& checkpoint, const Options& options) {
   const Totals totals = count(checkpoint);
-  OrderedJson out = {{"schema", "concord.checkpoint-inspect/1"}, {"format", checkpoint.format()}, {"files", checkpoint.files()}};
+  OrderedJson out = {
+      {"schema", "concord.checkpoint-inspect/1"}, {"format", checkpoint.format()}, {"files", checkpoint.files()}};
   out["total"] = total_json(totals.all);
   out["types"] = OrderedJson::object();
   for (const auto& [type, total] : totals.by_type) out["types"][type] = total_json(total);
   if (options.tensors) {
     out["tensors"] = OrderedJson::array();
     for (const TensorInfo& t : checkpoint.tensors())
-      out["tensors"].push_back({{"name", t.name}, {"type", t.type}, {"shape", t.shape}, {"bytes", t.bytes}, {"offset", t.offset}, {"file", t.file}});
+      out["tensors"].push_back({{"name", t.name},
+                                {"type", t.type},
+                                {"shape", t.shape},
+                                {"bytes", t.bytes},
+                                {"offset", t.offset},
+                                {"file", t.file}});
   }
   if (options.metadata) out["metadata"] = checkpoint.metadata();
   fmt::print("{}\n", out.dump(2, ' ', true, OrderedJson::error_handler_t::replace));
@@ -181,9 +198,12 @@ Status check_all(const Checkpoint& checkpoint, bool quiet) {
     ++checked;
   }
   CONCORD_CHECK(checkpoint.unchanged());
-  if (checked == 0) return fail(ErrorKind::kNothingRun, "checkpoint.nothing_checked", "no tensor could be decoded, so none was checked", checkpoint.files()[0]);
-  if (!quiet) fmt::print("\n  checked: {} tensor{} finite{}\n", grouped(checked), checked == 1 ? "" : "s",
-                         skipped ? fmt::format(", {} NOT CHECKED (not decodable)", grouped(skipped)) : "");
+  if (checked == 0)
+    return fail(ErrorKind::kNothingRun, "checkpoint.nothing_checked", "no tensor could be decoded, so none was checked",
+                checkpoint.files()[0]);
+  if (!quiet)
+    fmt::print("\n  checked: {} tensor{} finite{}\n", grouped(checked), checked == 1 ? "" : "s",
+               skipped ? fmt::format(", {} NOT CHECKED (not decodable)", grouped(skipped)) : "");
   return {};
 }
 
@@ -198,15 +218,20 @@ void inspect(const Options& options, Context& context) {
 }  // namespace
 
 void add_checkpoint_command(CLI::App& root, Context& context) {
-  CLI::App* command = root.add_subcommand("checkpoint", "Look into model files: safetensors, sharded safetensors, GGUF");
+  CLI::App* command =
+      root.add_subcommand("checkpoint", "Look into model files: safetensors, sharded safetensors, GGUF");
   command->require_subcommand(1);
-  CLI::App* sub = command->add_subcommand("inspect", "List tensors, types, shapes, sizes and metadata; a file that breaks its format is exit 2");
+  CLI::App* sub = command->add_subcommand(
+      "inspect", "List tensors, types, shapes, sizes and metadata; a file that breaks its format is exit 2");
   auto options = std::make_shared<Options>();
-  sub->add_option("path", options->path, "A .safetensors or .gguf file, a shard index, or a folder that holds one model")->required();
+  sub->add_option("path", options->path,
+                  "A .safetensors or .gguf file, a shard index, or a folder that holds one model")
+      ->required();
   sub->add_flag("--json", options->json, "Print one JSON object (arrays of metadata in full)");
   sub->add_flag("--tensors,!--no-tensors", options->tensors, "List every tensor (default: on)");
   sub->add_flag("--metadata,!--no-metadata", options->metadata, "Show the metadata (default: on)");
-  sub->add_flag("--check", options->check, "Also read every element and refuse NaN and infinity, with the byte position");
+  sub->add_flag("--check", options->check,
+                "Also read every element and refuse NaN and infinity, with the byte position");
   sub->callback([options, &context] { inspect(*options, context); });
 }
 

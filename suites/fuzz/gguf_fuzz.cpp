@@ -1,4 +1,5 @@
-// Arbitrary bytes as a GGUF file: an error or a checkpoint whose every tensor can be read, also by Hugging Face name, never a read outside the bytes.
+// Arbitrary bytes as a GGUF file: an error or a checkpoint whose every tensor can be read, also by Hugging Face name,
+// never a read outside the bytes.
 #include <cstddef>
 #include <cstdint>
 #include <cstdlib>
@@ -13,7 +14,8 @@ void read_everything(const concord::Checkpoint& checkpoint, std::size_t size) {
     if (t.offset > size || t.bytes > size - t.offset) std::abort();
     if (checkpoint.raw(t).size() != t.bytes) std::abort();
     const concord::Status status = concord::check_finite(checkpoint, t);
-    if (!status && status.error().code != "checkpoint.not_finite" && status.error().code != "checkpoint.not_decodable") std::abort();
+    if (!status && status.error().code != "checkpoint.not_finite" && status.error().code != "checkpoint.not_decodable")
+      std::abort();
     if (checkpoint.find(t.name) == nullptr) std::abort();
   }
   const concord::HfTensors tensors(checkpoint, 2, 1);
