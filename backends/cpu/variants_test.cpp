@@ -241,11 +241,7 @@ TEST(Variants, UnservedDtypesAreUnsupportedNotConverted) {
   }
 }
 
+const bool kPrinting = modes().emplace("--print-long-sum", [] { return std::fputs(hex_of(subject()).c_str(), stdout) < 0; }).second;
+
 }  // namespace
-
-int print_long_sum() {
-  std::fputs(hex_of(subject()).c_str(), stdout);
-  return 0;
-}
-
 }  // namespace concord::testing

@@ -87,6 +87,11 @@ Device& reference() {
   return device;
 }
 
+std::map<std::string, std::function<int()>>& modes() {
+  static std::map<std::string, std::function<int()>> all;
+  return all;
+}
+
 std::size_t Bench::count(const Dims& dims) {
   std::size_t n = 1;
   for (std::int64_t d : dims) n *= static_cast<std::size_t>(d);

@@ -4,6 +4,7 @@
 
 #include <cmath>
 #include <functional>
+#include <map>
 #include <string>
 #include <vector>
 
@@ -67,6 +68,9 @@ HostWeight make_weight(const WeightForm& form, std::int64_t rows, std::int64_t c
 // Devices opened once per process. Tests that need other thread counts open their own.
 Device& subject();
 Device& reference();
+
+// Other things than tests that a test program can be asked for, by its first argument.
+std::map<std::string, std::function<int()>>& modes();
 
 // --- error bounds (Higham, Accuracy and Stability of Numerical Algorithms, 2nd edition, section 3.1) ----------------------------
 inline constexpr double kU = 0x1p-24;  // unit roundoff of float32

@@ -1,13 +1,8 @@
 // Runs the tests of one device: CONCORD_TEST_DEVICE names it. A device that cannot run here is a skip with its reason (exit code 77),
 // never a pass; a device that no plug-in offers is a failure.
 #include <cstdio>
-#include <cstring>
 
 #include "bench.hpp"
-
-namespace concord::testing {
-int print_long_sum();  // variants_test.cpp
-}
 
 int main(int argc, char** argv) {
   namespace ct = concord::testing;
@@ -17,7 +12,7 @@ int main(int argc, char** argv) {
     std::fprintf(stderr, "%s\n", resolved.error().to_string().c_str());
     return resolved.error().code == "device.unavailable" ? concord::exit_codes::kSkipped : 1;
   }
-  if (argc > 1 && std::strcmp(argv[1], "--print-long-sum") == 0) return ct::print_long_sum();
+  if (argc > 1 && ct::modes().contains(argv[1])) return ct::modes().at(argv[1])();
   const auto opened = ct::backends().open(ct::device_id());
   if (!opened) {
     std::fprintf(stderr, "%s\n", opened.error().to_string().c_str());
