@@ -24,16 +24,19 @@ struct WeightPrecision {
 //   int8:          scale = max|row| / 127 (f32), q = clamp(rne(w / scale), -127, 127)
 //   int4 sym:      scale = f16(max|group| / 7), q = clamp(rne(w / scale) + 8, 1, 15)
 //   int4 asym:     scale = f16((max - min) / 15) over the group with 0 included, zero = clamp(rne(-min / scale), 0, 15), q = clamp(rne(w / scale) + zero, 0, 15)
-// A group of zeros has scale 0 and q = zero point. The last group of a row may be shorter.
+// A group of zeros has scale 0 and q = zero point (8; 0 where asymmetric). The last group of a row may be shorter. All arithmetic is float64, rounded
+// once when a scale is stored, so that the result is one and the same everywhere, for any number of threads.
 struct QuantizedMatrix {
   WeightPrecision precision;
   std::int64_t rows = 0, cols = 0;
   std::vector<std::byte> data, scales;
   std::vector<std::uint8_t> zeros;  // empty: symmetric
   concord_weight_desc desc(concord_dtype activation) const;  // points into this object
-  void dequantize(std::span<float> out) const;               // rows * cols values, as a backend must see them
+  // rows * cols values, as a backend must see them: exact, but for int8, where q * scale is rounded once to float32.
+  void dequantize(std::span<float> out) const;
 };
-// Error quantize.not_finite when a weight is NaN or infinite (names the row and column).
+// Errors: quantize.not_finite when a weight is NaN or infinite (names the row and column), quantize.scale_overflow when an int4 scale exceeds f16,
+// quantize.overflow when a weight exceeds what f16, bf16 or int8 can give back; of several, the one in the lowest row.
 Result<QuantizedMatrix> quantize(std::span<const float> weights, std::int64_t rows, std::int64_t cols, const WeightPrecision& precision);
 
 }  // namespace concord
