@@ -212,7 +212,7 @@ Result<Json> GgufParser::scalar(std::int32_t type) {
     case kF64:
       return number<double>();
     case kString: {
-      CONCORD_TRY(std::string text, string("a metadata string", 1u << 30, "string_too_long"));
+      CONCORD_TRY(std::string text, string("a metadata string", limits::kGgufStringBytes, "string_too_long"));
       return Json(std::move(text));
     }
     default:

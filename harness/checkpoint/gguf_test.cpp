@@ -80,6 +80,7 @@ TEST(Gguf, RefusesBadMetadata) {
       {"value type -1", with(pair("k", -1, "x")), "bad_value_type", at + 9},
       {"value cut off", gguf_header(3, 0, 1) + pair("kkkkk", 10, "1234567"), "truncated"},
       {"string value beyond the file", with(pair("k", 8, le<std::uint64_t>(1u << 20))), "string_beyond_file"},
+      {"string of 64 MiB and a byte", with(pair("k", 8, str(std::string((64u << 20) + 1, 'x')))), "string_too_long"},
       {"bool 2", with(pair("k", 7, "\2")), "bad_bool", at + 13},
       {"bool 2 in an array", with(pair("k", 9, array(7, 1, "\2"))), "bad_bool"},
       {"duplicate key", with(arch()), "duplicate_key", at},
