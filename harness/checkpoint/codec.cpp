@@ -25,14 +25,16 @@ T load(const std::byte* p) {
 unsigned u8(const std::byte* p) { return static_cast<unsigned>(*p); }
 float s8(const std::byte* p) { return static_cast<float>(static_cast<std::int8_t>(*p)); }
 
-// Half to float without branches or table, so that the array loop vectorises. No step makes a denormal float, so the
-// result does not depend on the thread's flush-to-zero mode.
+// Half to float with masks in place of branches and table, so that the array loop vectorises. No step makes a denormal
+// float, so the result does not depend on the thread's flush-to-zero mode.
 inline float half(std::uint16_t h) {
   const std::uint32_t sign = static_cast<std::uint32_t>(h & 0x8000u) << 16, rest = h & 0x7fffu;
-  const std::uint32_t normal = (rest << 13) + (112u << 23);            // exponent bias 15 -> 127
-  const float tiny = std::bit_cast<float>(rest | 0x3f000000u) - 0.5f;  // mantissa * 2^-24, exact
-  const std::uint32_t finite = rest < 0x0400u ? std::bit_cast<std::uint32_t>(tiny) : normal;
-  return std::bit_cast<float>(sign | (rest >= 0x7c00u ? (rest << 13) | 0x7f800000u : finite));
+  const std::uint32_t normal = (rest << 13) + (112u << 23);                               // exponent bias 15 -> 127
+  const float mantissa = static_cast<float>(static_cast<std::int32_t>(rest)) * 0x1p-24f;  // exact; a subnormal's value
+  const std::uint32_t subnormal = std::bit_cast<std::uint32_t>(mantissa);
+  const std::uint32_t tiny = 0u - static_cast<std::uint32_t>(rest < 0x0400u);      // all ones or all zeros
+  const std::uint32_t special = 0u - static_cast<std::uint32_t>(rest >= 0x7c00u);  // infinity or NaN: largest exponent
+  return std::bit_cast<float>(sign | (subnormal & tiny) | (normal & ~tiny) | (special & 0x7f800000u));
 }
 float half_at(const std::byte* p) { return half(load<std::uint16_t>(p)); }
 
