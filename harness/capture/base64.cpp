@@ -13,7 +13,8 @@ constexpr std::uint8_t kInvalid = 0xff;
 constexpr std::array<std::uint8_t, 256> reverse_alphabet() {
   std::array<std::uint8_t, 256> out{};
   out.fill(kInvalid);
-  for (std::size_t i = 0; i < kAlphabet.size(); ++i) out[static_cast<unsigned char>(kAlphabet[i])] = static_cast<std::uint8_t>(i);
+  for (std::size_t i = 0; i < kAlphabet.size(); ++i)
+    out[static_cast<unsigned char>(kAlphabet[i])] = static_cast<std::uint8_t>(i);
   return out;
 }
 constexpr auto kValues = reverse_alphabet();
@@ -26,7 +27,8 @@ std::string to_base64(std::span<const std::byte> bytes) {
   for (std::size_t i = 0; i < bytes.size(); i += 3) {
     const std::size_t n = std::min<std::size_t>(3, bytes.size() - i);
     std::uint32_t group = 0;
-    for (std::size_t b = 0; b < 3; ++b) group = group << 8 | (b < n ? std::to_integer<std::uint32_t>(bytes[i + b]) : 0u);
+    for (std::size_t b = 0; b < 3; ++b)
+      group = group << 8 | (b < n ? std::to_integer<std::uint32_t>(bytes[i + b]) : 0u);
     for (std::size_t c = 0; c < 4; ++c) out.push_back(c <= n ? kAlphabet[group >> (18 - 6 * c) & 63] : '=');
   }
   return out;

@@ -36,23 +36,28 @@ Result<Container> read_container(std::span<const std::byte> bytes, const std::st
 
 // A tensor by name, of the expected type and rank.
 Result<const TensorInfo*> find_tensor(const Container& container, const std::string& name, std::string_view dtype,
-                                        std::size_t rank, const std::string& file) {
+                                      std::size_t rank, const std::string& file) {
   const auto it = container.tensors.find(name);
   if (it == container.tensors.end())
     return bad_input("capture.missing_tensor", fmt::format("tensor \"{}\" is missing", name), file);
   if (it->second->type != dtype)
-    return bad_input("capture.dtype_mismatch", fmt::format("tensor \"{}\" must be {}, found {}", name, dtype, it->second->type), file);
+    return bad_input("capture.dtype_mismatch",
+                     fmt::format("tensor \"{}\" must be {}, found {}", name, dtype, it->second->type), file);
   if (it->second->shape.size() != rank)
-    return bad_input("capture.bad_shape", fmt::format("tensor \"{}\" must have {} dimensions, found shape {}", name, rank,
-                                                      shape_string(it->second->shape)), file);
+    return bad_input("capture.bad_shape",
+                     fmt::format("tensor \"{}\" must have {} dimensions, found shape {}", name, rank,
+                                 shape_string(it->second->shape)),
+                     file);
   return it->second;
 }
 
-Result<std::vector<std::int32_t>> read_integers(const Container& container, const std::string& name, const std::string& file) {
+Result<std::vector<std::int32_t>> read_integers(const Container& container, const std::string& name,
+                                                const std::string& file) {
   CONCORD_TRY(const TensorInfo* tensor, find_tensor(container, name, "I32", 1, file));
   if (tensor->shape[0] > kMaxTokens)
-    return bad_input("capture.bad_size", fmt::format("tensor \"{}\" may have at most {} elements, found {}", name, kMaxTokens,
-                                                     tensor->shape[0]), file);
+    return bad_input(
+        "capture.bad_size",
+        fmt::format("tensor \"{}\" may have at most {} elements, found {}", name, kMaxTokens, tensor->shape[0]), file);
   const std::span<const std::byte> data = container.data(*tensor);
   std::vector<std::int32_t> out(static_cast<std::size_t>(tensor->shape[0]));
   for (std::size_t i = 0; i < out.size(); ++i) {
@@ -69,15 +74,20 @@ Status check_tensors(const Container& container, const std::vector<std::int64_t>
   std::set<std::string> expected{"tokens", "positions"};
   for (const std::int64_t layer : layers) expected.insert(state_name(layer));
   if (announced != static_cast<std::int64_t>(layers.size()) + 2)
-    return bad_input("capture.tensor_count", fmt::format("{} layers make {} tensors, the metadata expects {}", layers.size(),
-                                                         layers.size() + 2, announced), file);
+    return bad_input(
+        "capture.tensor_count",
+        fmt::format("{} layers make {} tensors, the metadata expects {}", layers.size(), layers.size() + 2, announced),
+        file);
   for (const auto& [name, tensor] : container.tensors)
     if (!expected.contains(name))
-      return bad_input("capture.unexpected_tensor", fmt::format("tensor \"{}\" is not announced", printable(name)), file);
+      return bad_input("capture.unexpected_tensor", fmt::format("tensor \"{}\" is not announced", printable(name)),
+                       file);
   for (const std::string& name : expected)
     if (!container.tensors.contains(name))
-      return bad_input("capture.missing_tensor", fmt::format("{} tensors are announced, {} came; \"{}\" is missing", announced,
-                                                             container.tensors.size(), name), file);
+      return bad_input("capture.missing_tensor",
+                       fmt::format("{} tensors are announced, {} came; \"{}\" is missing", announced,
+                                   container.tensors.size(), name),
+                       file);
   return {};
 }
 
@@ -107,8 +117,10 @@ Result<Capture> Capture::from_bytes(std::span<const std::byte> bytes, const std:
   for (const std::int64_t layer : header.layers) {
     CONCORD_TRY(const TensorInfo* tensor, find_tensor(container, state_name(layer), dtype_name(header.dtype), 2, file));
     if (tensor->shape != expected)
-      return bad_input("capture.bad_shape", fmt::format("tensor \"{}\" must have shape {}, found {}", state_name(layer),
-                                                        shape_string(expected), shape_string(tensor->shape)), file);
+      return bad_input("capture.bad_shape",
+                       fmt::format("tensor \"{}\" must have shape {}, found {}", state_name(layer),
+                                   shape_string(expected), shape_string(tensor->shape)),
+                       file);
     capture.states_.push_back(container.data(*tensor));
   }
   return capture;
@@ -134,7 +146,8 @@ std::vector<Sha256> Capture::leaves() const {
   // Leaves are independent, so the order in which threads take them cannot show in the result.
   tbb::parallel_for(std::size_t{0}, out.size() - 1, [&](std::size_t i) {
     const std::int64_t layer = header_.layers[i / chunks()];
-    out[1 + i] = data_leaf(static_cast<std::uint32_t>(layer), static_cast<std::uint32_t>(i % chunks()), chunk(layer, i % chunks()));
+    out[1 + i] = data_leaf(static_cast<std::uint32_t>(layer), static_cast<std::uint32_t>(i % chunks()),
+                           chunk(layer, i % chunks()));
   });
   return out;
 }
@@ -142,8 +155,11 @@ std::vector<Sha256> Capture::leaves() const {
 Status Capture::verify() const {
   const Sha256 computed = merkle_root(leaves());
   if (computed == root_) return {};
-  return bad_input("capture.root_mismatch", fmt::format("the file states Merkle root {}, its contents give {}: it was changed after it "
-                                                        "was written", hex(root_), hex(computed)), path_);
+  return bad_input("capture.root_mismatch",
+                   fmt::format("the file states Merkle root {}, its contents give {}: it was changed after it "
+                               "was written",
+                               hex(root_), hex(computed)),
+                   path_);
 }
 
 }  // namespace concord

@@ -16,7 +16,8 @@ struct Parts {
   OrderedJson& metadata() { return header["__metadata__"]; }
   // Offsets are kept in step: the tensors lie in the order of the header.
   void drop(const std::string& name) {
-    const auto begin = header[name]["data_offsets"][0].get<std::size_t>(), end = header[name]["data_offsets"][1].get<std::size_t>();
+    const auto begin = header[name]["data_offsets"][0].get<std::size_t>(),
+               end = header[name]["data_offsets"][1].get<std::size_t>();
     data.erase(begin, end - begin);
     header.erase(name);
     for (auto& [key, tensor] : header.items()) {
@@ -101,7 +102,8 @@ INSTANTIATE_TEST_SUITE_P(
         Wrong{"ConfigurationNotJson", "capture.bad_json", set("configuration", "{")},
         Wrong{"ConfigurationTwice", "capture.bad_json", set("configuration", R"({"a":1,"a":2})")},
         Wrong{"ProvenanceNotAnObject", "capture.bad_json", set("provenance", "[]")},
-        Wrong{"ProvenanceTooDeep", "capture.bad_json", set("provenance", R"({"a":)" + std::string(50, '[') + std::string(50, ']') + "}")},
+        Wrong{"ProvenanceTooDeep", "capture.bad_json",
+              set("provenance", R"({"a":)" + std::string(50, '[') + std::string(50, ']') + "}")},
         Wrong{"UnknownRule", "capture.unknown_rule", set("leaf_rule", "concord.leaf/2")},
         Wrong{"OtherChunks", "capture.unknown_rule", set("chunk_positions", "64")},
         Wrong{"FewerAnnounced", "capture.tensor_count", set("expected_tensors", "4")},
@@ -110,10 +112,12 @@ INSTANTIATE_TEST_SUITE_P(
         Wrong{"PositionsMissing", "capture.missing_tensor", [](Parts& p) { p.drop("positions"); }},
         Wrong{"ExtraLayer", "capture.unexpected_tensor", [](Parts& p) { p.add("hidden.3", "F32", {1, 6}, kRow); }},
         Wrong{"ExtraTensor", "capture.unexpected_tensor", [](Parts& p) { p.add("logits", "F32", {1, 6}, kRow); }},
-        Wrong{"OneLayerInAnotherType", "capture.dtype_mismatch", [](Parts& p) { p.header["hidden.2"]["dtype"] = "I32"; }},
+        Wrong{"OneLayerInAnotherType", "capture.dtype_mismatch",
+              [](Parts& p) { p.header["hidden.2"]["dtype"] = "I32"; }},
         Wrong{"TokensInAnotherType", "capture.dtype_mismatch", [](Parts& p) { p.header["tokens"]["dtype"] = "F32"; }},
         Wrong{"AllInAnotherTypeThanDeclared", "capture.dtype_mismatch", set("dtype", "BF16")},
-        Wrong{"OtherShapeOfTheSameSize", "capture.bad_shape", [](Parts& p) { p.header["hidden.2"]["shape"] = {70, 3}; }},
+        Wrong{"OtherShapeOfTheSameSize", "capture.bad_shape",
+              [](Parts& p) { p.header["hidden.2"]["shape"] = {70, 3}; }},
         Wrong{"FlatStates", "capture.bad_shape", [](Parts& p) { p.header["hidden.0"]["shape"] = {210}; }},
         Wrong{"SquareTokens", "capture.bad_shape", [](Parts& p) { p.header["tokens"]["shape"] = {8, 5}; }},
         Wrong{"UnknownType", "capture.bad_dtype", set("dtype", "F128")},
@@ -124,7 +128,8 @@ INSTANTIATE_TEST_SUITE_P(
         Wrong{"TokensEmpty", "capture.bad_size", [](Parts& p) { p.drop("tokens"), p.add("tokens", "I32", {0}, ""); }},
         Wrong{"LayerBeyondTheModel", "capture.bad_layers", set("model_layers", "4")},
         Wrong{"LayersDescending", "capture.bad_layers", set("layers", "[2,0,5]")},
-        Wrong{"NoLayers", "capture.bad_layers", [](Parts& p) {
+        Wrong{"NoLayers", "capture.bad_layers",
+              [](Parts& p) {
                 for (const char* name : {"hidden.0", "hidden.2", "hidden.5"}) p.drop(name);
                 p.metadata()["layers"] = "[]", p.metadata()["expected_tensors"] = "2";
               }},
@@ -166,7 +171,8 @@ TEST_F(CaptureFile, WhatIsNotACaptureIsRefused) {
     ASSERT_FALSE(capture) << text;
     EXPECT_EQ(capture.error().code.substr(0, 12), "safetensors.") << capture.error().to_string();
   }
-  const auto model = std::filesystem::path(CONCORD_SOURCE_DIR) / "fixtures/golden/models/llama-default/model.safetensors";
+  const auto model =
+      std::filesystem::path(CONCORD_SOURCE_DIR) / "fixtures/golden/models/llama-default/model.safetensors";
   EXPECT_EQ(Capture::open(model).error().code, "capture.schema_version");
 }
 
@@ -215,11 +221,13 @@ TEST_F(CaptureFile, EmptyDigestsAndNonceAreAllowedForForeignEngines) {
 }
 
 int python(const std::string& arguments) {
-  return std::system(fmt::format("python3 {}/scripts/check_capture.py {} >/dev/null 2>&1", CONCORD_SOURCE_DIR, arguments).c_str());
+  return std::system(
+      fmt::format("python3 {}/scripts/check_capture.py {} >/dev/null 2>&1", CONCORD_SOURCE_DIR, arguments).c_str());
 }
 
 TEST_F(CaptureFile, TheIndependentPythonCheckerAgrees) {
-  if (std::system("python3 -c '' >/dev/null 2>&1") != 0) GTEST_SKIP() << "NO python3 HERE: the independent checker was not run";
+  if (std::system("python3 -c '' >/dev/null 2>&1") != 0)
+    GTEST_SKIP() << "NO python3 HERE: the independent checker was not run";
   for (const DType dtype : {DType::kF32, DType::kF16, DType::kBF16})
     for (const std::int64_t hidden : {6, 5}) {
       ASSERT_TRUE(write_capture(file("a"), small_header(dtype, hidden)));

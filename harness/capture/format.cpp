@@ -12,7 +12,8 @@ namespace {
 
 bool is_hex(const std::string& text) { return from_hex(text).has_value(); }
 
-Status check_size(std::int64_t value, std::int64_t min, std::int64_t max, std::string_view what, const std::string& file) {
+Status check_size(std::int64_t value, std::int64_t min, std::int64_t max, std::string_view what,
+                  const std::string& file) {
   if (value >= min && value <= max) return {};
   return bad_input("capture.bad_size", fmt::format("{} must be in [{}, {}], found {}", what, min, max, value), file);
 }
@@ -26,13 +27,17 @@ Status check_ascending(const std::vector<T>& values, std::int64_t limit, std::st
     if (values[i] < 0 || values[i] >= limit)
       return bad_input(code, fmt::format("{}[{}] must be in [0, {}), found {}", what, i, limit, values[i]), file);
     if (i > 0 && values[i] <= values[i - 1])
-      return bad_input(code, fmt::format("{} must ascend without repeats, found {} after {} at index {}", what, values[i],
-                                         values[i - 1], i), file);
+      return bad_input(code,
+                       fmt::format("{} must ascend without repeats, found {} after {} at index {}", what, values[i],
+                                   values[i - 1], i),
+                       file);
   }
   return {};
 }
 
-std::string json_text(const OrderedJson& value) { return value.dump(-1, ' ', false, OrderedJson::error_handler_t::replace); }
+std::string json_text(const OrderedJson& value) {
+  return value.dump(-1, ' ', false, OrderedJson::error_handler_t::replace);
+}
 
 // The metadata object being read: getters name the field that is wrong.
 class Metadata {
@@ -62,7 +67,8 @@ class Metadata {
     CONCORD_TRY(std::string value, text(key));
     const bool length_fits = digits ? value.size() == digits : value.size() <= 128;
     if ((value.empty() && may_be_empty) || (!value.empty() && length_fits && is_hex(value))) return value;
-    return bad("bad_digest", key, digits ? fmt::format("{} hexadecimal digits", digits) : "at most 128 hexadecimal digits", value);
+    return bad("bad_digest", key,
+               digits ? fmt::format("{} hexadecimal digits", digits) : "at most 128 hexadecimal digits", value);
   }
   Result<std::vector<std::int64_t>> layers() const {
     CONCORD_TRY(const Json list, json("layers"));
@@ -82,9 +88,10 @@ class Metadata {
     if (!value.is_object()) return bad("bad_json", key, "a JSON object", value.type_name());
     return OrderedJson::parse(metadata_.at(key).get_ref<const std::string&>(), nullptr, false);
   }
-  std::unexpected<Error> bad(std::string_view code, const char* key, std::string_view expected, std::string_view found) const {
-    return bad_input("capture." + std::string(code), fmt::format("metadata field \"{}\" must be {}, found {}", key, expected,
-                                                                 printable(found)), file_);
+  std::unexpected<Error> bad(std::string_view code, const char* key, std::string_view expected,
+                             std::string_view found) const {
+    return bad_input("capture." + std::string(code),
+                     fmt::format("metadata field \"{}\" must be {}, found {}", key, expected, printable(found)), file_);
   }
 
  private:
@@ -108,7 +115,8 @@ Status decode_identity(const Metadata& m, DecodedMetadata& out) {
   CONCORD_TRY(h.source_digest, m.digest("source_digest", 64, true));
   CONCORD_TRY(h.nonce, m.digest("nonce", 0, true));
   CONCORD_TRY(h.role, m.text("role"));
-  if (h.role != "prover" && h.role != "verifier") return m.bad("bad_metadata", "role", "\"prover\" or \"verifier\"", h.role);
+  if (h.role != "prover" && h.role != "verifier")
+    return m.bad("bad_metadata", "role", "\"prover\" or \"verifier\"", h.role);
   CONCORD_TRY(h.configuration, m.object("configuration"));
   CONCORD_TRY(h.provenance, m.object("provenance"));
   CONCORD_TRY(const std::string root, m.digest("merkle_root", 64, false));
@@ -130,8 +138,10 @@ Status decode_numbers(const Metadata& m, DecodedMetadata& out, const std::string
   CONCORD_TRY(const std::string rule, m.text("leaf_rule"));
   CONCORD_TRY(const std::int64_t chunk, m.integer("chunk_positions"));
   if (rule != kLeafRule || chunk != kChunkPositions)
-    return bad_input("capture.unknown_rule", fmt::format("expected leaf rule {} with {} positions in a chunk, found {} with {}",
-                                                         kLeafRule, kChunkPositions, printable(rule), chunk), file);
+    return bad_input("capture.unknown_rule",
+                     fmt::format("expected leaf rule {} with {} positions in a chunk, found {} with {}", kLeafRule,
+                                 kChunkPositions, printable(rule), chunk),
+                     file);
   return {};
 }
 
@@ -139,23 +149,27 @@ Status decode_numbers(const Metadata& m, DecodedMetadata& out, const std::string
 
 Status check_plan(const CaptureHeader& h, const std::string& file) {
   if (h.dtype != DType::kF32 && h.dtype != DType::kF16 && h.dtype != DType::kBF16)
-    return bad_input("capture.bad_dtype", fmt::format("states must be F32, F16 or BF16, found {}", dtype_name(h.dtype)), file);
+    return bad_input("capture.bad_dtype", fmt::format("states must be F32, F16 or BF16, found {}", dtype_name(h.dtype)),
+                     file);
   const auto tokens = static_cast<std::int64_t>(h.tokens.size());
   CONCORD_CHECK(check_size(h.hidden, 1, kMaxHidden, "hidden", file));
   CONCORD_CHECK(check_size(h.model_layers, 1, kMaxModelLayers, "model_layers", file));
   CONCORD_CHECK(check_size(tokens, 1, kMaxTokens, "the number of tokens", file));
   CONCORD_CHECK(check_ascending(h.layers, h.model_layers + 1, "capture.bad_layers", "layers", file));
   CONCORD_CHECK(check_ascending(h.positions, tokens, "capture.bad_positions", "positions", file));
-  CONCORD_CHECK(check_size(static_cast<std::int64_t>(leaf_count(h)), 1, kMaxLeaves, "the number of Merkle leaves", file));
+  CONCORD_CHECK(
+      check_size(static_cast<std::int64_t>(leaf_count(h)), 1, kMaxLeaves, "the number of Merkle leaves", file));
   if (h.prompt_tokens < 0 || h.prompt_tokens > tokens)
-    return bad_input("capture.bad_prompt", fmt::format("prompt_tokens must be in [0, {}], found {}", tokens, h.prompt_tokens), file);
+    return bad_input("capture.bad_prompt",
+                     fmt::format("prompt_tokens must be in [0, {}], found {}", tokens, h.prompt_tokens), file);
   return {};
 }
 
 Status check_tokens(const std::vector<std::int32_t>& tokens, const std::string& file) {
   const auto bad = std::ranges::find_if(tokens, [](std::int32_t t) { return t < 0; });
   if (bad == tokens.end()) return {};
-  return bad_input("capture.bad_tokens", fmt::format("tokens[{}] must not be negative, found {}", bad - tokens.begin(), *bad), file);
+  return bad_input("capture.bad_tokens",
+                   fmt::format("tokens[{}] must not be negative, found {}", bad - tokens.begin(), *bad), file);
 }
 
 OrderedJson encode_metadata(const CaptureHeader& h, const Sha256& root) {
@@ -184,9 +198,11 @@ Result<DecodedMetadata> decode_metadata(const Json& metadata, const std::string&
   const Metadata m(metadata, file);
   const auto schema = metadata.find("schema");
   if (schema == metadata.end() || *schema != kCaptureSchema)
-    return bad_input("capture.schema_version",
-                     fmt::format("expected metadata \"schema\": \"{}\", found {}; this build reads no other version", kCaptureSchema,
-                                 schema == metadata.end() ? "none" : printable(schema->dump(-1, ' ', true))), file);
+    return bad_input(
+        "capture.schema_version",
+        fmt::format("expected metadata \"schema\": \"{}\", found {}; this build reads no other version", kCaptureSchema,
+                    schema == metadata.end() ? "none" : printable(schema->dump(-1, ' ', true))),
+        file);
   DecodedMetadata out;
   CONCORD_CHECK(decode_identity(m, out));
   CONCORD_CHECK(decode_numbers(m, out, file));

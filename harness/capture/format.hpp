@@ -17,7 +17,9 @@ inline constexpr std::size_t kMaxMetadataText = 4u << 20;  // bytes of any one m
 // Starts the hash of a data leaf; the chunk's bytes follow.
 void begin_data_leaf(Hasher& hasher, std::uint32_t layer, std::uint32_t chunk, std::uint64_t bytes);
 
-inline std::size_t row_bytes(const CaptureHeader& h) { return static_cast<std::size_t>(h.hidden) * dtype_bits(h.dtype) / 8; }
+inline std::size_t row_bytes(const CaptureHeader& h) {
+  return static_cast<std::size_t>(h.hidden) * dtype_bits(h.dtype) / 8;
+}
 inline std::size_t chunk_count(const CaptureHeader& h) {
   return (h.positions.size() + kChunkPositions - 1) / kChunkPositions;
 }
@@ -28,8 +30,8 @@ inline std::size_t chunk_rows(const CaptureHeader& h, std::size_t chunk) {
 inline std::size_t leaf_count(const CaptureHeader& h) { return 1 + h.layers.size() * chunk_count(h); }
 inline std::string state_name(std::int64_t layer) { return "hidden." + std::to_string(layer); }
 
-// Sizes, layers, positions, prompt length, dtype. Errors: capture.bad_dtype, .bad_size, .bad_layers, .bad_positions, .bad_prompt.
-// Token values are checked by check_tokens, because a writer learns them last (capture.bad_tokens).
+// Sizes, layers, positions, prompt length, dtype. Errors: capture.bad_dtype, .bad_size, .bad_layers, .bad_positions,
+// .bad_prompt. Token values are checked by check_tokens, because a writer learns them last (capture.bad_tokens).
 Status check_plan(const CaptureHeader& header, const std::string& file);
 Status check_tokens(const std::vector<std::int32_t>& tokens, const std::string& file);
 

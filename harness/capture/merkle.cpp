@@ -1,4 +1,5 @@
-// The Merkle tree over the leaves of a capture: RFC 6962, section 2.1 (tree and paths), RFC 9162, section 2.1.3.2 (checking a path).
+// The Merkle tree over the leaves of a capture: RFC 6962, section 2.1 (tree and paths), RFC 9162, section 2.1.3.2
+// (checking a path).
 #include <bit>
 #include <cassert>
 
@@ -19,7 +20,9 @@ void put_list(Hasher& hasher, const std::vector<T>& values) {
   for (const T v : values) hasher.u32(static_cast<std::uint32_t>(v));
 }
 
-void put_text(Hasher& hasher, const std::string& text) { hasher.u32(static_cast<std::uint32_t>(text.size())).update(text); }
+void put_text(Hasher& hasher, const std::string& text) {
+  hasher.u32(static_cast<std::uint32_t>(text.size())).update(text);
+}
 
 }  // namespace
 

@@ -13,8 +13,10 @@ std::vector<Sha256> numbered_leaves(std::size_t n) {
 }
 
 TEST(Merkle, RootsMatchThoseOfCertificateTransparency) {
-  // Inputs and roots of the RFC 6962 reference tests (google/certificate-transparency, merkle_tree_test); recomputed with Python's hashlib.
-  const char* inputs[] = {"", "00", "10", "2021", "3031", "40414243", "5051525354555657", "606162636465666768696a6b6c6d6e6f"};
+  // Inputs and roots of the RFC 6962 reference tests (google/certificate-transparency, merkle_tree_test); recomputed
+  // with Python's hashlib.
+  const char* inputs[] = {
+      "", "00", "10", "2021", "3031", "40414243", "5051525354555657", "606162636465666768696a6b6c6d6e6f"};
   const char* roots[] = {"6e340b9cffb37a989ca544e6bb780a2c78901d3fb33738768511a30617afa01d",
                          "fac54203e7cc696cf0dfcb42c92a1d9dbaf70ad9e621f4bd8d98662f00e3c125",
                          "aeb6bcfe274b70a14fb067a5e5578264db0fa9b51af5e0ba159158f329e06e77",
@@ -31,8 +33,9 @@ TEST(Merkle, RootsMatchThoseOfCertificateTransparency) {
 }
 
 TEST(Merkle, LeavesMatchTheIndependentValues) {
-  // Computed with Python: sha256(b"\0concord.context/1" + pack("<I", len(s)) + s for the three texts + bytes([10]) + pack("<Q", 8) +
-  // pack("<Q", n) + pack("<nI", ...) for layers, positions, tokens), and sha256(b"\0concord.leaf/1" + pack("<IIQ", 24, 1, 4) + b"\1\2\3\4").
+  // Computed with Python: sha256(b"\0concord.context/1" + pack("<I", len(s)) + s for the three texts + bytes([10]) +
+  // pack("<Q", 8) + pack("<Q", n) + pack("<nI", ...) for layers, positions, tokens), and sha256(b"\0concord.leaf/1" +
+  // pack("<IIQ", 24, 1, 4) + b"\1\2\3\4").
   CaptureHeader h;
   for (int i = 0; i < 32; ++i) h.workload_digest += "ab";
   h.nonce = "0011";
@@ -42,7 +45,8 @@ TEST(Merkle, LeavesMatchTheIndependentValues) {
   h.positions = {0, 3, 9};
   for (std::int32_t i = 50; i < 60; ++i) h.tokens.push_back(i);
   EXPECT_EQ(hex(context_leaf(h)), "2be3172a1807bab9953fd1d49fdb55f1f0eb529d784bc4583d598ce2975c77ae");
-  EXPECT_EQ(hex(data_leaf(24, 1, *from_hex("01020304"))), "2f3c864a5db8b4e5e5c67eaf6cf392392958bf4ff07d813d39292d4e317f62f4");
+  EXPECT_EQ(hex(data_leaf(24, 1, *from_hex("01020304"))),
+            "2f3c864a5db8b4e5e5c67eaf6cf392392958bf4ff07d813d39292d4e317f62f4");
 }
 
 TEST(Merkle, EveryFieldOfTheContextCounts) {
@@ -138,14 +142,16 @@ TEST(Merkle, ReorderedOrMissingLeavesChangeTheRoot) {
 }
 
 TEST(Merkle, AnInnerNodeCannotPassForALeaf) {
-  // Without the 00 / 01 prefixes, a tree of the two inner nodes of a four-leaf tree would have its root with half the leaves.
+  // Without the 00 / 01 prefixes, a tree of the two inner nodes of a four-leaf tree would have its root with half the
+  // leaves.
   const auto leaves = numbered_leaves(4);
   const Sha256 left = Hasher().u8(1).update(leaves[0]).update(leaves[1]).finish();
   const Sha256 right = Hasher().u8(1).update(leaves[2]).update(leaves[3]).finish();
-  ASSERT_EQ(merkle_root(std::vector{left, right}), merkle_root(leaves));  // so a forger needs a chunk whose leaf hash is `left` ...
+  ASSERT_EQ(merkle_root(std::vector{left, right}),
+            merkle_root(leaves));  // so a forger needs a chunk whose leaf hash is `left` ...
   std::vector<std::byte> preimage;
   for (const Sha256& half : {leaves[0], leaves[1]}) preimage.insert(preimage.end(), half.begin(), half.end());
-  EXPECT_NE(data_leaf(0, 0, preimage), left);  // ... and the one preimage he knows does not give it,
+  EXPECT_NE(data_leaf(0, 0, preimage), left);                 // ... and the one preimage he knows does not give it,
   EXPECT_NE(Hasher().u8(0).update(preimage).finish(), left);  // because leaves start with 00.
 }
 

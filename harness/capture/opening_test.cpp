@@ -9,8 +9,13 @@ namespace {
 std::string base64(std::string_view text) { return to_base64(std::as_bytes(std::span(text.data(), text.size()))); }
 
 TEST(Base64, MatchesTheVectorsOfRfc4648) {
-  const std::pair<const char*, const char*> vectors[] = {{"", ""},         {"f", "Zg=="},         {"fo", "Zm8="},        {"foo", "Zm9v"},
-                                                         {"foob", "Zm9vYg=="}, {"fooba", "Zm9vYmE="}, {"foobar", "Zm9vYmFy"}};
+  const std::pair<const char*, const char*> vectors[] = {{"", ""},
+                                                         {"f", "Zg=="},
+                                                         {"fo", "Zm8="},
+                                                         {"foo", "Zm9v"},
+                                                         {"foob", "Zm9vYg=="},
+                                                         {"fooba", "Zm9vYmE="},
+                                                         {"foobar", "Zm9vYmFy"}};
   for (const auto& [plain, coded] : vectors) {
     EXPECT_EQ(base64(plain), coded);
     const auto back = from_base64(coded);
@@ -28,7 +33,8 @@ TEST(Base64, ComesBackForEveryByteAndLength) {
 }
 
 TEST(Base64, OnlyTheCanonicalTextIsAccepted) {
-  for (const char* bad : {"Z", "Zg", "Zg=", "Zg===", "Zm9v\n", " Zm9v", "Zm9vZg=v", "Zh==", "Zm9=", "Z===", "====", "=m9v", "Zg==Zm9v", "Zm-_"})
+  for (const char* bad : {"Z", "Zg", "Zg=", "Zg===", "Zm9v\n", " Zm9v", "Zm9vZg=v",
+                          "Zh==", "Zm9=", "Z===", "====", "=m9v", "Zg==Zm9v", "Zm-_"})
     EXPECT_FALSE(from_base64(bad)) << bad;
 }
 
@@ -38,7 +44,9 @@ class Opening : public CaptureFolder {
     EXPECT_TRUE(write_capture(file("a"), small_header()));
     capture_.emplace(*Capture::open(file("a")));
   }
-  Json opening(std::int64_t layer = 2, std::size_t chunk = 1) const { return Json::parse(make_opening(*capture_, layer, chunk)->dump()); }
+  Json opening(std::int64_t layer = 2, std::size_t chunk = 1) const {
+    return Json::parse(make_opening(*capture_, layer, chunk)->dump());
+  }
   // The error code after a change, or "" when the opening still holds.
   std::string code(const std::function<void(Json&)>& change) const {
     Json o = opening();
@@ -118,9 +126,14 @@ TEST_F(Opening, TamperingIsRefused) {
       {"opening.bad_proof", [](Json& o) { o["context"]["nonce"] = "ffff"; }},
       {"opening.bad_proof", [](Json& o) { o["context"]["workload_digest"] = sha256_hex("other"); }},
       {"opening.bad_proof", [](Json& o) { o["context"]["tokens"][3] = 7; }},
-      {"opening.bad_proof", [](Json& o) { o["context"]["positions"][0] = 1, o["context"]["positions"][1] = 2,
-                                          o["context"]["positions"][2] = 3, o["context"]["positions"].erase(3); o["leaf_count"] = 7; o["leaf"]["positions"] = {38, 39};
-                                          o["leaf"]["bytes"] = to_base64(std::vector<std::byte>(48)); }},
+      {"opening.bad_proof",
+       [](Json& o) {
+         o["context"]["positions"][0] = 1, o["context"]["positions"][1] = 2, o["context"]["positions"][2] = 3,
+         o["context"]["positions"].erase(3);
+         o["leaf_count"] = 7;
+         o["leaf"]["positions"] = {38, 39};
+         o["leaf"]["bytes"] = to_base64(std::vector<std::byte>(48));
+       }},
       {"opening.wrong_root", [](Json& o) { o["root"] = sha256_hex("other"); }},
       {"opening.schema_version", [](Json& o) { o["schema"] = "concord.opening/2"; }},
       {"opening.missing_field", [](Json& o) { o.erase("schema"); }},

@@ -46,7 +46,8 @@ std::vector<LayerStatistics> all_layer_statistics(const Capture& capture) {
   const auto& layers = capture.header().layers;
   std::vector<LayerStatistics> out(layers.size());
   // One layer is summed by one thread, so their number cannot show.
-  tbb::parallel_for(std::size_t{0}, layers.size(), [&](std::size_t i) { out[i] = layer_statistics(capture, layers[i]); });
+  tbb::parallel_for(std::size_t{0}, layers.size(),
+                    [&](std::size_t i) { out[i] = layer_statistics(capture, layers[i]); });
   return out;
 }
 

@@ -22,7 +22,8 @@ class CaptureFolder : public testing::Test {
   ~CaptureFolder() override { std::filesystem::remove_all(folder_); }
   std::filesystem::path file(const std::string& name) const { return folder_ / name; }
   std::size_t files() const {
-    return static_cast<std::size_t>(std::distance(std::filesystem::directory_iterator(folder_), std::filesystem::directory_iterator()));
+    return static_cast<std::size_t>(
+        std::distance(std::filesystem::directory_iterator(folder_), std::filesystem::directory_iterator()));
   }
 
  private:
@@ -71,7 +72,8 @@ inline std::vector<Cell> all_cells(const CaptureHeader& h) {
   return out;
 }
 
-inline Result<Sha256> write_capture(const std::filesystem::path& path, const CaptureHeader& h, const std::vector<Cell>& order) {
+inline Result<Sha256> write_capture(const std::filesystem::path& path, const CaptureHeader& h,
+                                    const std::vector<Cell>& order) {
   CONCORD_TRY(CaptureWriter writer, CaptureWriter::create(path, h));
   for (const Cell& cell : order) CONCORD_CHECK(writer.put(cell.layer, cell.row, row_of(h, cell.layer, cell.row)));
   return writer.finish(h.tokens, h.provenance);

@@ -26,7 +26,8 @@ TEST_F(Writer, WhatIsWrittenIsReadBack) {
     EXPECT_EQ(std::tie(r.tokens, r.positions, r.layers), std::tie(h.tokens, h.positions, h.layers));
     EXPECT_EQ(std::tie(r.workload_id, r.workload_digest, r.model, r.weights_digest, r.source_digest, r.nonce, r.role),
               std::tie(h.workload_id, h.workload_digest, h.model, h.weights_digest, h.source_digest, h.nonce, h.role));
-    EXPECT_EQ(std::tie(r.hidden, r.dtype, r.model_layers, r.prompt_tokens), std::tie(h.hidden, h.dtype, h.model_layers, h.prompt_tokens));
+    EXPECT_EQ(std::tie(r.hidden, r.dtype, r.model_layers, r.prompt_tokens),
+              std::tie(h.hidden, h.dtype, h.model_layers, h.prompt_tokens));
     EXPECT_EQ(r.configuration.dump(), h.configuration.dump());  // in its own order
     for (const Cell& cell : all_cells(h)) {
       const auto row = row_of(h, cell.layer, cell.row);
@@ -44,7 +45,8 @@ TEST_F(Writer, TheOrderOfArrivalDoesNotShow) {
   auto order = all_cells(h);
   ASSERT_TRUE(write_capture(file("layers"), h, order));
   const std::string expected = *read_text(file("layers"));
-  std::ranges::stable_sort(order, {}, &Cell::row);  // as a decoder makes them: all layers of one position, then the next
+  std::ranges::stable_sort(order, {},
+                           &Cell::row);  // as a decoder makes them: all layers of one position, then the next
   ASSERT_TRUE(write_capture(file("positions"), h, order));
   EXPECT_TRUE(*read_text(file("positions")) == expected);
   std::ranges::reverse(order);
@@ -100,8 +102,10 @@ TEST_F(Writer, AnIncompleteCaptureIsRefusedWithWhatIsMissingAndCanBeCompleted) {
   const auto refused = writer->finish(h.tokens, h.provenance);
   ASSERT_FALSE(refused);
   EXPECT_EQ(refused.error().code, "capture.incomplete");
-  EXPECT_NE(refused.error().message.find("3 of 105 rows are missing: layer 0 position 39, layer 2 position 39, layer 5 position 39"),
-            std::string::npos) << refused.error().message;
+  EXPECT_NE(refused.error().message.find(
+                "3 of 105 rows are missing: layer 0 position 39, layer 2 position 39, layer 5 position 39"),
+            std::string::npos)
+      << refused.error().message;
   EXPECT_FALSE(std::filesystem::exists(file("a")));
   for (const std::int64_t layer : h.layers) ASSERT_TRUE(writer->put(layer, 34, row_of(h, layer, 34)));
   ASSERT_TRUE(writer->finish(h.tokens, h.provenance));

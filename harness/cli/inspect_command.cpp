@@ -29,8 +29,8 @@ struct Summary {
 };
 
 OrderedJson to_json(const LayerStatistics& s) {
-  return {{"layer", s.layer}, {"elements", s.elements}, {"rms", s.rms},     {"mean", s.mean},
-          {"max_abs", s.max_abs}, {"nan", s.nan},       {"inf", s.inf},     {"zeros", s.zeros}};
+  return {{"layer", s.layer},     {"elements", s.elements}, {"rms", s.rms}, {"mean", s.mean},
+          {"max_abs", s.max_abs}, {"nan", s.nan},           {"inf", s.inf}, {"zeros", s.zeros}};
 }
 
 void print_json(const Capture& capture, const Summary& summary) {
@@ -73,8 +73,9 @@ void print_object(const OrderedJson& value, const std::string& prefix) {
     if (member.is_object())
       print_object(member, name);
     else
-      print_field(printable(name, 40), member.is_string() ? member.get<std::string>()
-                                                          : member.dump(-1, ' ', false, OrderedJson::error_handler_t::replace));
+      print_field(printable(name, 40), member.is_string()
+                                           ? member.get<std::string>()
+                                           : member.dump(-1, ' ', false, OrderedJson::error_handler_t::replace));
   }
 }
 
@@ -97,8 +98,8 @@ void print_layers(const std::vector<LayerStatistics>& layers) {
   fmt::print("  {:>5} {:>12} {:>12} {:>12} {:>8} {:>8}\n", "layer", "rms", "mean", "max |x|", "NaN", "Inf");
   std::vector<double> rms;
   for (const LayerStatistics& s : layers) {
-    fmt::print("  {:>5} {:>12.5g} {:>12.3g} {:>12.5g} {:>8} {:>8}  {}\n", s.layer, s.rms, s.mean, s.max_abs, s.nan, s.inf,
-               sparkline(s.row_rms, kSparklineWidth));
+    fmt::print("  {:>5} {:>12.5g} {:>12.3g} {:>12.5g} {:>8} {:>8}  {}\n", s.layer, s.rms, s.mean, s.max_abs, s.nan,
+               s.inf, sparkline(s.row_rms, kSparklineWidth));
     rms.push_back(s.rms);
   }
   fmt::print("  rms over the layers: {}\n", sparkline(rms, kSparklineWidth));
@@ -118,8 +119,9 @@ void print_text(const Capture& capture, const Summary& summary) {
   print_field("layers", fmt::format("{} of 0..{} ({})", h.layers.size(), h.model_layers, ranges(h.layers)));
   print_field("states", fmt::format("{} x {} in {}", h.positions.size(), h.hidden, dtype_name(h.dtype)));
   print_field("merkle root", hex(capture.root()));
-  print_field("root check", summary.verified ? fmt::format("recomputed from {} leaves: equal", 1 + h.layers.size() * capture.chunks())
-                                             : "not recomputed (--verify does)");
+  print_field("root check",
+              summary.verified ? fmt::format("recomputed from {} leaves: equal", 1 + h.layers.size() * capture.chunks())
+                               : "not recomputed (--verify does)");
   fmt::print("\nConfiguration (like the provenance, the maker's statement: not bound by the root)\n");
   print_object(h.configuration, "");
   fmt::print("\nProvenance\n");
@@ -131,7 +133,9 @@ Status inspect(const Options& o) {
   CONCORD_TRY(const Capture capture, Capture::open(o.file));
   if (o.verify) CONCORD_CHECK(capture.verify());
   std::error_code ignored;
-  const Summary summary{.bytes = std::filesystem::file_size(o.file, ignored), .verified = o.verify, .layers = all_layer_statistics(capture)};
+  const Summary summary{.bytes = std::filesystem::file_size(o.file, ignored),
+                        .verified = o.verify,
+                        .layers = all_layer_statistics(capture)};
   if (o.json)
     print_json(capture, summary);
   else

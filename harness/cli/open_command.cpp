@@ -1,5 +1,5 @@
-// `concord open`: opens one chunk of a capture as a JSON file with its inclusion proof, checks such a file against a root, or recomputes the root of
-// a whole capture.
+// `concord open`: opens one chunk of a capture as a JSON file with its inclusion proof, checks such a file against a
+// root, or recomputes the root of a whole capture.
 #include <fmt/format.h>
 
 #include <optional>
@@ -28,7 +28,8 @@ Result<Mode> mode_of(const Options& o) {
   const bool make = o.layer || o.chunk || o.context || !o.out.empty();
   if (!o.check.empty()) {
     if (make || o.verify || !o.capture.empty()) return usage("--check FILE takes --root HEX and nothing else");
-    if (o.root.empty()) return usage("--check FILE needs --root HEX: the root the prover committed to, known from elsewhere");
+    if (o.root.empty())
+      return usage("--check FILE needs --root HEX: the root the prover committed to, known from elsewhere");
     return Mode::kCheck;
   }
   if (!o.root.empty()) return usage("--root belongs to --check");
@@ -41,7 +42,8 @@ Result<Mode> mode_of(const Options& o) {
 
 Status make(const Options& o) {
   CONCORD_TRY(const Capture capture, Capture::open(o.capture));
-  CONCORD_TRY(const OrderedJson opening, o.context ? make_context_opening(capture) : make_opening(capture, *o.layer, *o.chunk));
+  CONCORD_TRY(const OrderedJson opening,
+              o.context ? make_context_opening(capture) : make_opening(capture, *o.layer, *o.chunk));
   CONCORD_CHECK(write_atomically(o.out, opening.dump() + "\n"));
   const std::string what = o.context ? "the context" : fmt::format("layer {}, chunk {}", *o.layer, *o.chunk);
   fmt::print("{}: {} of {}\nroot {}\n", o.out, what, o.capture, hex(capture.root()));
@@ -56,30 +58,36 @@ Status check(const Options& o) {
   const Json& context = opening["context"];
   if (opening.contains("leaf") && !opening["leaf"].is_null()) {
     const Json& leaf = opening["leaf"];
-    fmt::print("ok: hidden-state index {}, positions {} to {} ({} x {} {}) lie under root {}\n", leaf["layer"].get<std::int64_t>(),
-               leaf["positions"].front().get<std::int64_t>(), leaf["positions"].back().get<std::int64_t>(), leaf["positions"].size(),
+    fmt::print("ok: hidden-state index {}, positions {} to {} ({} x {} {}) lie under root {}\n",
+               leaf["layer"].get<std::int64_t>(), leaf["positions"].front().get<std::int64_t>(),
+               leaf["positions"].back().get<std::int64_t>(), leaf["positions"].size(),
                context["hidden"].get<std::int64_t>(), context["dtype"].get<std::string>(), hex(*root));
   } else {
     fmt::print("ok: the context lies under root {}; no chunk was opened\n", hex(*root));
   }
   fmt::print("workload {}\nnonce    {}\nweights  {}\n", printable(context["workload_digest"].get<std::string>()),
-             printable(context["nonce"].get<std::string>(), 128), printable(context["weights_digest"].get<std::string>()));
+             printable(context["nonce"].get<std::string>(), 128),
+             printable(context["weights_digest"].get<std::string>()));
   return {};
 }
 
 Status verify(const Options& o) {
   CONCORD_TRY(const Capture capture, Capture::open(o.capture));
   CONCORD_CHECK(capture.verify());
-  fmt::print("ok: {} leaves give root {}\n", 1 + capture.header().layers.size() * capture.chunks(), hex(capture.root()));
+  fmt::print("ok: {} leaves give root {}\n", 1 + capture.header().layers.size() * capture.chunks(),
+             hex(capture.root()));
   return {};
 }
 
 Status run(const Options& o) {
   CONCORD_TRY(const Mode mode, mode_of(o));
   switch (mode) {
-    case Mode::kMake: return make(o);
-    case Mode::kCheck: return check(o);
-    case Mode::kVerify: return verify(o);
+    case Mode::kMake:
+      return make(o);
+    case Mode::kCheck:
+      return check(o);
+    case Mode::kVerify:
+      return verify(o);
   }
   return {};
 }
@@ -88,15 +96,19 @@ Status run(const Options& o) {
 
 void add_open_command(CLI::App& root, Context& context) {
   auto options = std::make_shared<Options>();
-  CLI::App* command = root.add_subcommand("open", "Open a chunk of a capture with its Merkle proof, or check an opening");
+  CLI::App* command =
+      root.add_subcommand("open", "Open a chunk of a capture with its Merkle proof, or check an opening");
   command->add_option("CAPTURE", options->capture, "Capture file (safetensors)");
   command->add_option("--layer", options->layer, "Hidden-state index of the chunk");
-  command->add_option("--chunk", options->chunk, fmt::format("Chunk number: {} captured positions each, from 0", kChunkPositions));
-  command->add_flag("--context", options->context, "Open the context (leaf 0) alone: workload, nonce, weights, tokens, positions");
+  command->add_option("--chunk", options->chunk,
+                      fmt::format("Chunk number: {} captured positions each, from 0", kChunkPositions));
+  command->add_flag("--context", options->context,
+                    "Open the context (leaf 0) alone: workload, nonce, weights, tokens, positions");
   command->add_option("--out", options->out, "Where the opening is written (JSON)");
   command->add_option("--check", options->check, "Check this opening against --root; needs no capture");
   command->add_option("--root", options->root, "Merkle root the prover committed to (64 hexadecimal digits)");
-  command->add_flag("--verify", options->verify, "Recompute the Merkle root of the whole capture; a mismatch is bad input (exit 2)");
+  command->add_flag("--verify", options->verify,
+                    "Recompute the Merkle root of the whole capture; a mismatch is bad input (exit 2)");
   command->callback([options, &context] {
     if (const Status status = run(*options); !status) context.fail(status.error());
   });

@@ -18,7 +18,9 @@ void require(int ok) {
   if (ok != 1) throw std::runtime_error("OpenSSL could not compute SHA-256");
 }
 
-std::span<const std::byte> bytes_of(std::string_view text) { return std::as_bytes(std::span(text.data(), text.size())); }
+std::span<const std::byte> bytes_of(std::string_view text) {
+  return std::as_bytes(std::span(text.data(), text.size()));
+}
 
 Hasher& length_prefixed(Hasher& hasher, std::string_view text) {
   return hasher.u32(static_cast<std::uint32_t>(text.size())).update(text);

@@ -8,8 +8,8 @@ namespace concord {
 namespace {
 
 std::vector<std::byte> bytes(std::string_view digits) { return *from_hex(digits); }
-const std::vector<std::byte> kBf16 = bytes("803f004040408040");                           // bf16 [1, 2, 3, 4]
-const std::vector<std::byte> kF32 = bytes("0000803f000000400000404000008040");            // f32  [1, 2, 3, 4]
+const std::vector<std::byte> kBf16 = bytes("803f004040408040");                 // bf16 [1, 2, 3, 4]
+const std::vector<std::byte> kF32 = bytes("0000803f000000400000404000008040");  // f32  [1, 2, 3, 4]
 using Dims = std::vector<std::int64_t>;
 
 TEST(Sha256, KnownAnswers) {
@@ -26,7 +26,8 @@ TEST(Sha256, PiecesGiveTheDigestOfTheWhole) {
   const std::string text(1000, 'x');
   for (const std::size_t cut : {0u, 1u, 63u, 64u, 65u, 999u, 1000u})
     EXPECT_EQ(hex(Hasher().update(text.substr(0, cut)).update(text.substr(cut)).finish()), sha256_hex(text)) << cut;
-  EXPECT_EQ(Hasher().u8(1).u32(0x05040302).u64(0x0d0c0b0a09080706).finish(), sha256(bytes("0102030405060708090a0b0c0d")));
+  EXPECT_EQ(Hasher().u8(1).u32(0x05040302).u64(0x0d0c0b0a09080706).finish(),
+            sha256(bytes("0102030405060708090a0b0c0d")));
 }
 
 TEST(Sha256, AHasherStartsAfreshAndCanBeMoved) {
@@ -51,9 +52,11 @@ TEST(Sha256, HexIsReadStrictly) {
 }
 
 // The framed values were computed apart from this code, with Python's hashlib and struct:
-//   def tensor(name, dtype, shape, data): return sha256(b"wd1\0" + pack("<I", len(name)) + name + pack("<I", len(dtype)) + dtype +
+//   def tensor(name, dtype, shape, data): return sha256(b"wd1\0" + pack("<I", len(name)) + name + pack("<I",
+//   len(dtype)) + dtype +
 //       pack("<I", len(shape)) + b"".join(pack("<Q", d) for d in shape) + pack("<Q", len(data)) + data).digest()
-//   def model(pairs): return sha256(b"wd1-model\0" + pack("<Q", len(pairs)) + b"".join(d for _, d in sorted(pairs))).digest()
+//   def model(pairs): return sha256(b"wd1-model\0" + pack("<Q", len(pairs)) + b"".join(d for _, d in
+//   sorted(pairs))).digest()
 const Sha256 kA = framed_tensor_digest("a.weight", "BF16", Dims{2, 2}, kBf16);
 const Sha256 kB = framed_tensor_digest("b", "F32", Dims{4}, kF32);
 

@@ -1,5 +1,6 @@
-// Captures from hostile bytes: opening must refuse or succeed, never crash, and what opens can be hashed, measured and opened leaf by leaf.
-// The same bytes are also read as an opening. Links concord_capture (with checkpoint, digest, base).
+// Captures from hostile bytes: opening must refuse or succeed, never crash, and what opens can be hashed, measured and
+// opened leaf by leaf. The same bytes are also read as an opening. Links concord_capture (with checkpoint, digest,
+// base).
 #include <cstddef>
 #include <cstdint>
 #include <cstdlib>
@@ -26,7 +27,8 @@ void use(const concord::Capture& capture) {
   const bool intact = capture.verify().has_value();
   const auto opening = concord::make_opening(capture, layer, chunk);
   require(intact == opening.has_value());
-  if (opening) require(concord::check_opening(concord::Json::parse(opening->dump()), capture.root(), "fuzz").has_value());
+  if (opening)
+    require(concord::check_opening(concord::Json::parse(opening->dump()), capture.root(), "fuzz").has_value());
 }
 
 }  // namespace
