@@ -183,6 +183,13 @@ TEST(Index, RefusesTooManyValuesAndShards) {
   EXPECT_EQ(parse_shard_index(as_span(shards + "}"), "f").error().code, "index.too_many_shards");
 }
 
+TEST(Index, RefusesAnIndexOfUnreasonableSizeBeforeReadingIt) {
+  const TempFolder folder;
+  const fs::path path = folder.write("model.safetensors.index.json", "{\"weight_map\":{}}");
+  fs::resize_file(path, (std::uintmax_t{256} << 20) + 1);  // sparse
+  expect_code(path, "index.too_large");
+}
+
 TEST(Index, RefusesPathsThatLeaveTheFolder) {
   for (const char* path : {"", "/etc/passwd", "../x.safetensors", "a/../../x", "a/..", "..", "./x", "a//x", "a/",
                            "a\\\\x", "..\\\\x", "a\\u0000b", "a\\u001b[2J"}) {

@@ -30,10 +30,11 @@ inline constexpr std::size_t kMetadataEntries = 1'000'000;
 inline constexpr std::size_t kNameBytes = 4096;
 inline constexpr std::size_t kRank = 32;
 inline constexpr std::size_t kShards = 10'000;
-inline constexpr std::size_t kGgufValues = 16'777'216;  // metadata values, array elements included
-inline constexpr std::size_t kGgufKeyBytes = 65'535;    // from the specification
+inline constexpr std::size_t kIndexBytes = 256u << 20;        // a shard index
+inline constexpr std::size_t kGgufValues = 16'777'216;        // metadata values, array elements included
+inline constexpr std::size_t kGgufKeyBytes = 65'535;          // from the specification
 inline constexpr std::uint64_t kGgufStringBytes = 64u << 20;  // one metadata string
-inline constexpr std::size_t kGgufNameBytes = 63;       // GGML_MAX_NAME without the terminating zero
+inline constexpr std::size_t kGgufNameBytes = 63;             // GGML_MAX_NAME without the terminating zero
 inline constexpr std::uint32_t kGgufAlignment = 1u << 20;
 }  // namespace checkpoint_limits
 

@@ -2,7 +2,7 @@
 #include <fmt/format.h>
 #include <gtest/gtest.h>
 
-#include <chrono>
+#include <ctime>
 
 #include "checkpoint/test_files.hpp"
 
@@ -198,9 +198,9 @@ TEST(Safetensors, RefusesMillionsOfTensorsInLinearTime) {
   for (int i = 0; i <= 1'000'000; ++i)
     header += fmt::format(R"("{}":{{"dtype":"U8","shape":[0],"data_offsets":[0,0]}},)", i);
   header.back() = '}';
-  const auto start = std::chrono::steady_clock::now();
+  const std::clock_t start = std::clock();  // processor time, so that a busy machine does not matter
   expect_refused({"a million and one", safetensors(header, 0), "too_many_tensors"});
-  EXPECT_LT(std::chrono::steady_clock::now() - start, std::chrono::seconds(60));
+  EXPECT_LT(static_cast<double>(std::clock() - start) / CLOCKS_PER_SEC, 60.0);
 }
 
 TEST(Safetensors, RefusesAMillionMetadataEntries) {

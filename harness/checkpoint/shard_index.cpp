@@ -44,6 +44,9 @@ Status read_total_size(const Json& root, const std::string& file, std::optional<
 }  // namespace
 
 Result<ShardIndex> parse_shard_index(std::span<const std::byte> bytes, const std::string& file) {
+  if (bytes.size() > checkpoint_limits::kIndexBytes)
+    return bad_input("index.too_large",
+                     fmt::format("{} bytes, at most {} are read", bytes.size(), checkpoint_limits::kIndexBytes), file);
   const std::string_view text(reinterpret_cast<const char*>(bytes.data()), bytes.size());
   if (const auto zero = text.find('\0');
       zero != std::string_view::npos)  // the JSON parser would stop there and see no more
