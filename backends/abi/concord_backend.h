@@ -26,18 +26,20 @@ typedef enum { CONCORD_ALWAYS_IDENTICAL = 0, CONCORD_IDENTICAL_PER_CONFIGURATION
  * RMSNORM           x [R,N], gain F32 [N]                                      y [R,N]                    eps: x * rsqrt(mean(x^2) + eps) * gain
  * LAYERNORM         x [R,N], gain F32 [N], shift F32 [N]                       y [R,N]                    eps
  * MATMUL            x [T,K], optional bias F32 [N]                             y [T,N] = x W^T + bias     weight [N,K]
- * ROPE              x [T,H,D], cos [P,D/2], sin [P,D/2], positions I32 [T]     y [T,H,D] (may be x)       pairs (i, i + D/2)
- * KV_APPEND         k [T,G,D], v [T,G,D], rows I32 [T]                         kc [P,G,D], vc [P,G,D]     row t goes to cache row rows[t]
+ * ROPE              x [T,H,D], cos [P,D/2], sin [P,D/2], positions I32 [T]     y [T,H,D]                  pairs (i, i + D/2)
+ * KV_APPEND         k [T,G,D], v [T,G,D], rows I32 [T]                         kc [P,G,D], vc [P,G,D]     row t goes to cache row rows[t], all distinct
  * ATTENTION         q [T,H,D], kc [P,G,D], vc [P,G,D], positions I32 [T]       y [T,H,D]                  scale; causal: token t sees rows 0..positions[t];
  *                                                                                                         head h reads key/value head h / (H/G)
- * SWIGLU            gate [R,N], up [R,N]                                       y = gate / (1 + e^-gate) * up   (y may be gate)
+ * SWIGLU            gate [R,N], up [R,N]                                       y = gate / (1 + e^-gate) * up
  * GELU              x [R,N]                                                    y                          flag CONCORD_GELU_TANH
- * ADD               a, b of one shape                                          y = a + b (may be a)
+ * ADD               a, b of one shape                                          y = a + b
  * SOFTMAX           x [R,N]                                                    y [R,N] over the last axis
- * TOPK_ROUTING      logits [T,E]                                               weight F32 [T,k], expert I32 [T,k]   softmax over E, k largest, flag CONCORD_NORMALISE
- * ARGMAX            x [T,V]                                                    index I32 [T]              lowest index among equals
+ * TOPK_ROUTING      logits [T,E]                                               weight F32 [T,k], expert I32 [T,k]   softmax over E, k largest, lower index first among equals,
+ *                                                                                                         flag CONCORD_NORMALISE
+ * ARGMAX            x [T,V]                                                    index I32 [T]              lowest index among equals, NaN after every number
  * Activations (x, y, q, k, v, gate, up, a, b) share one dtype: F32, F16, BF16 or F64. cos and sin are F64 with F64 activations, else F32. The KV
- * cache may have another float dtype. Values are read exactly, computed in `accumulate` (F32, or F64 with F64 activations), and rounded once on store. */
+ * cache may have another float dtype. In place: the output of RMSNORM, LAYERNORM, ROPE, SWIGLU, GELU, ADD and SOFTMAX may be in[0] itself; any
+ * other overlap of an output with an operand is refused. Values are read exactly, computed in `accumulate` (F32, or F64 with F64 activations), and rounded once on store. */
 typedef enum { CONCORD_OP_EMBEDDING = 0, CONCORD_OP_RMSNORM, CONCORD_OP_LAYERNORM, CONCORD_OP_MATMUL, CONCORD_OP_ROPE, CONCORD_OP_KV_APPEND, CONCORD_OP_ATTENTION, CONCORD_OP_SWIGLU, CONCORD_OP_GELU, CONCORD_OP_ADD, CONCORD_OP_SOFTMAX, CONCORD_OP_TOPK_ROUTING, CONCORD_OP_ARGMAX, CONCORD_OP_COUNT } concord_op;
 enum { CONCORD_GELU_TANH = 1u, CONCORD_NORMALISE = 2u }; /* concord_call.flags */
 enum { CONCORD_MAX_IN = 4, CONCORD_MAX_OUT = 2, CONCORD_MAX_RANK = 4 };
@@ -96,7 +98,7 @@ typedef struct concord_backend {
   concord_status (*download)(concord_device*, concord_stream*, const concord_buffer*, uint64_t offset, void* host, uint64_t bytes, concord_error* err);
   concord_status (*weight_create)(concord_device*, const concord_weight_desc*, concord_weight** weight, concord_error* err); /* copies what it needs */
   void (*weight_destroy)(concord_device*, concord_weight*);
-  concord_status (*supports)(concord_device*, const concord_call*, concord_error* err);  /* CONCORD_OK or CONCORD_UNSUPPORTED; buffers may be NULL */
+  concord_status (*supports)(concord_device*, const concord_call*, concord_error* err);  /* OK, UNSUPPORTED, or INVALID where no device could; buffers and weight may be NULL */
   concord_status (*run)(concord_device*, concord_stream*, const concord_call*, concord_witness* witness, concord_error* err); /* witness may be NULL */
   concord_status (*stream_create)(concord_device*, concord_stream** stream, concord_error* err);
   void (*stream_destroy)(concord_device*, concord_stream*);

@@ -20,11 +20,12 @@ struct Shape {
 
 void attend(Context& c, const Shape& s, std::size_t token_head, std::size_t last) {
   const Kernels& k = c.device.kernels;
+  const auto scale = static_cast<float>(c.call.scale);
   const std::size_t group = token_head % s.heads / (s.heads / s.groups);
   float *q = scratch(0, 2 * s.d), *sum = q + s.d, *score = scratch(1, last + 1);
   k.load(c.call.in[0].dtype, row_of(c.call.in[0], token_head, s.d), s.d, q);
   for (std::size_t p = 0; p <= last; ++p)
-    score[p] = k.dot(q, cache_row(k, c.call.in[1], p * s.groups + group, s.d), s.d) * c.call.scale;
+    score[p] = k.dot(q, cache_row(k, c.call.in[1], p * s.groups + group, s.d), s.d) * scale;
   const float total = k.exp_sum(score, k.max(score, last + 1), last + 1);
   std::fill(sum, sum + s.d, 0.0f);
   for (std::size_t p = 0; p <= last; ++p) k.axpy(score[p], cache_row(k, c.call.in[2], p * s.groups + group, s.d), sum, s.d);

@@ -67,18 +67,20 @@ concord_status embedding(Context& c) {
 concord_status rmsnorm(Context& c) {
   const Kernels& k = c.device.kernels;
   const float* gain = floats(c.call.in[1]);
+  const auto eps = static_cast<float>(c.call.eps);
   return each_row(c, [&](float* v, std::size_t n) {
     const float mean = k.sum_squares(v, 0.0f, n) / static_cast<float>(n);
-    k.normalise(v, 0.0f, 1.0f / std::sqrt(mean + c.call.eps), gain, nullptr, n);
+    k.normalise(v, 0.0f, 1.0f / std::sqrt(mean + eps), gain, nullptr, n);
   });
 }
 
 concord_status layernorm(Context& c) {
   const Kernels& k = c.device.kernels;
   const float *gain = floats(c.call.in[1]), *shift = floats(c.call.in[2]);
+  const auto eps = static_cast<float>(c.call.eps);
   return each_row(c, [&](float* v, std::size_t n) {
     const float mean = k.sum(v, n) / static_cast<float>(n), variance = k.sum_squares(v, mean, n) / static_cast<float>(n);
-    k.normalise(v, mean, 1.0f / std::sqrt(variance + c.call.eps), gain, shift, n);
+    k.normalise(v, mean, 1.0f / std::sqrt(variance + eps), gain, shift, n);
   });
 }
 

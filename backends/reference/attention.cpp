@@ -55,7 +55,7 @@ void attend(const Head& h, const std::vector<double>& q, std::size_t last, std::
     load_row(h.call.in[1], h.row(p), h.d, row.data());
     Sum dot;
     for (std::size_t i = 0; i < h.d; ++i) dot.add(q[i] * row[i]);
-    score[p] = dot.value() * static_cast<double>(h.call.scale);
+    score[p] = dot.value() * h.call.scale;
     largest = std::max(largest, score[p]);
   }
   Sum total;

@@ -12,7 +12,7 @@ concord_status rmsnorm(const concord_call& call, concord_error*) {
     load_row(x, r, n, v.data());
     Sum squares;
     for (double e : v) squares.add(e * e);
-    const double scale = 1 / std::sqrt(squares.value() / static_cast<double>(n) + static_cast<double>(call.eps));
+    const double scale = 1 / std::sqrt(squares.value() / static_cast<double>(n) + call.eps);
     for (std::size_t i = 0; i < n; ++i) v[i] = v[i] * scale * gain[i];
     store_row(call.out[0], r, n, v.data());
   });
@@ -30,7 +30,7 @@ concord_status layernorm(const concord_call& call, concord_error*) {
     for (double e : v) sum.add(e);
     const double mean = sum.value() / static_cast<double>(n);
     for (double e : v) squares.add((e - mean) * (e - mean));
-    const double scale = 1 / std::sqrt(squares.value() / static_cast<double>(n) + static_cast<double>(call.eps));
+    const double scale = 1 / std::sqrt(squares.value() / static_cast<double>(n) + call.eps);
     for (std::size_t i = 0; i < n; ++i) v[i] = (v[i] - mean) * scale * gain[i] + shift[i];
     store_row(call.out[0], r, n, v.data());
   });

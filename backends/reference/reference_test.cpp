@@ -96,9 +96,9 @@ TEST(Reference, Norms) {
   const Values gain = rounded(DType::kF32, noise(4, 301, 2)), shift = rounded(DType::kF32, noise(5, 301));
   Long square = 0, sum = 0;
   for (std::size_t i = x.size(); i-- > 0;) square += static_cast<Long>(x[i]) * x[i], sum += x[i];
-  const auto eps = [](concord_call& c) { c.eps = 1e-6f; };
+  const auto eps = [](concord_call& c) { c.eps = 1e-6; };
   std::vector<Long> rms, layer;
-  const Long e = 1e-6f, mean = sum / n, variance = square / n - mean * mean;  // the other formula for the variance
+  const Long e = 1e-6, mean = sum / n, variance = square / n - mean * mean;  // the other formula for the variance
   for (std::size_t i = 0; i < x.size(); ++i) {
     rms.push_back(static_cast<Long>(x[i]) * gain[i] / std::sqrt(square / n + e));
     layer.push_back((static_cast<Long>(x[i]) - mean) / std::sqrt(variance + e) * gain[i] + shift[i]);
@@ -136,7 +136,7 @@ TEST(Reference, RopeKeepsNormsAndComposes) {
   EXPECT_NEAR(y[8 + 0], x[8] * std::cos(3.0) - x[8 + 4] * std::sin(3.0), 8 * kU64) << "pairs are (i, i + D/2)";
 }
 
-Values attend(const Values& q, const Values& k, const Values& v, std::vector<std::int32_t> at, std::int64_t h, std::int64_t g, std::int64_t d, float scale) {
+Values attend(const Values& q, const Values& k, const Values& v, std::vector<std::int32_t> at, std::int64_t h, std::int64_t g, std::int64_t d, double scale) {
   Bench b(reference());
   const auto t = static_cast<std::int64_t>(at.size()), p = static_cast<std::int64_t>(k.size()) / (g * d);
   concord_call c = make_call(CONCORD_OP_ATTENTION);
@@ -148,13 +148,13 @@ Values attend(const Values& q, const Values& k, const Values& v, std::vector<std
 
 TEST(Reference, AttentionProperties) {
   const Values q = noise(1, 2 * 4 * 3), k = noise(2, 5 * 2 * 3), v = noise(3, 5 * 2 * 3);
-  const Values first = attend(q, k, v, {0, 0}, 4, 2, 3, 0.7f);
+  const Values first = attend(q, k, v, {0, 0}, 4, 2, 3, 0.7);
   for (std::size_t i = 0; i < first.size(); ++i)  // one visible row: the answer is that row, exactly
     EXPECT_EQ(first[i], v[i / 3 % 4 / 2 * 3 + i % 3]) << i;
   Values masked = k, other = v;
   for (std::size_t i = 18; i < 30; ++i) masked[i] = 1e3, other[i] = NAN;
-  expect_equal(attend(q, masked, other, {1, 2}, 4, 2, 3, 0.7f), attend(q, k, v, {1, 2}, 4, 2, 3, 0.7f), "rows behind the position do not matter");
-  const Values flat = attend(Values(24, 0.0), k, v, {4, 3}, 4, 2, 3, 0.7f);  // equal scores: the mean of the visible values
+  expect_equal(attend(q, masked, other, {1, 2}, 4, 2, 3, 0.7), attend(q, k, v, {1, 2}, 4, 2, 3, 0.7), "rows behind the position do not matter");
+  const Values flat = attend(Values(24, 0.0), k, v, {4, 3}, 4, 2, 3, 0.7);  // equal scores: the mean of the visible values
   for (std::size_t i = 0; i < flat.size(); ++i) {
     const std::size_t rows = i < 12 ? 5 : 4, group = i / 3 % 4 / 2;
     Long mean = 0;
@@ -183,7 +183,7 @@ TEST(Reference, AttentionAgainstOnlineSoftmax) {
     for (std::size_t i = 0; i < d; ++i) want.push_back(static_cast<double>(acc[i] / total));
   }
   // exp amplifies the argument's error (size up to 30, a few u64) and |v| <= 1 carries it: 128 u64 absolute
-  expect_within(attend(q, k, v, {49}, 6, 3, 16, 0.25f), want, Values(want.size(), 128 * kU64), "attention");
+  expect_within(attend(q, k, v, {49}, 6, 3, 16, 0.25), want, Values(want.size(), 128 * kU64), "attention");
 }
 
 TEST(Reference, SoftmaxSumsToOneAndIgnoresShifts) {
