@@ -1,6 +1,7 @@
-// Elements are taken in tiles that stay in the first-level cache: an integer pass decomposes the bits, a double pass sums the values, a third one
-// fills the histogram. Loops are branch-free over plain arrays, so that the compiler can vectorise them; sums go through eight lanes added in a
-// fixed order, which makes the result a function of the data alone.
+// Elements are taken in tiles that stay in the first-level cache: an integer pass decomposes the bits, a double pass
+// sums the values, a third one fills the histogram. Loops are branch-free over plain arrays, so that the compiler can
+// vectorise them; sums go through eight lanes added in a fixed order, which makes the result a function of the data
+// alone.
 #include "compare/accumulate.hpp"
 
 #include <algorithm>
@@ -42,7 +43,8 @@ struct Limits {
 template <class F>
 Limits limits(const MetricParameters& p) {  // exact: 2^p is a power of two
   const double scale = static_cast<double>(1u << F::kMantissa);
-  return {static_cast<std::uint32_t>(std::ceil(p.tau_m * scale)), static_cast<std::uint32_t>(std::floor(p.tau_w * scale))};
+  return {static_cast<std::uint32_t>(std::ceil(p.tau_m * scale)),
+          static_cast<std::uint32_t>(std::floor(p.tau_w * scale))};
 }
 
 struct Tile {
@@ -62,13 +64,16 @@ std::size_t load(const std::byte* from, std::size_t n, std::uint32_t* to) {
 }
 
 struct Counts {
-  std::uint32_t special = 0, both_nonfinite = 0, bit_equal = 0, sign_flips = 0, mismatch = 0, large = 0, small = 0, exact = 0, ulp_max = 0;
+  std::uint32_t special = 0, both_nonfinite = 0, bit_equal = 0, sign_flips = 0, mismatch = 0, large = 0, small = 0,
+                exact = 0, ulp_max = 0;
 };
 
-// Decomposes the bits. Elements that are not finite on both sides leave as a pair of zeros: they agree, add nothing, and `special` is taken out later.
+// Decomposes the bits. Elements that are not finite on both sides leave as a pair of zeros: they agree, add nothing,
+// and `special` is taken out later.
 template <class F>
 Counts integer_pass(Tile& t, std::size_t n, Limits lim) {
-  constexpr std::uint32_t kSign = 1u << (F::kWidth - 1), kAbs = kSign - 1, kMask = (1u << F::kMantissa) - 1, kInf = kAbs & ~kMask;
+  constexpr std::uint32_t kSign = 1u << (F::kWidth - 1), kAbs = kSign - 1, kMask = (1u << F::kMantissa) - 1,
+                          kInf = kAbs & ~kMask;
   Counts c;
   for (std::size_t i = 0; i < n; ++i) {
     const std::uint32_t x = t.a[i], y = t.b[i];
@@ -98,7 +103,8 @@ Counts integer_pass(Tile& t, std::size_t n, Limits lim) {
 }
 
 struct Lanes {
-  double delta[kLanes]{}, abs_delta[kLanes]{}, sq_delta[kLanes]{}, abs_b[kLanes]{}, sq_b[kLanes]{}, sq_a[kLanes]{}, ab[kLanes]{}, max[kLanes]{};
+  double delta[kLanes]{}, abs_delta[kLanes]{}, sq_delta[kLanes]{}, abs_b[kLanes]{}, sq_b[kLanes]{}, sq_a[kLanes]{},
+      ab[kLanes]{}, max[kLanes]{};
   std::uint64_t match_large[kLanes]{}, mismatch_large[kLanes]{};
 };
 template <class T>
@@ -141,7 +147,8 @@ void add_counts(const Counts& c, const Lanes& s, std::size_t n, ElementStats& in
   into.exponent_mismatch += c.mismatch;
   into.mismatch_large += c.large;
   into.match_small += c.small - c.special;
-  // Two finite values that differ differ by something: float differences never round to zero in double. So `exact` lies within the matches.
+  // Two finite values that differ differ by something: float differences never round to zero in double. So `exact` lies
+  // within the matches.
   into.partition[0] += c.exact - c.special;
   into.partition[1] += n - c.mismatch - c.exact - match_large;
   into.partition[2] += match_large;
@@ -162,7 +169,8 @@ void add_sums(const Lanes& s, ElementStats& into) {
 }
 
 template <class F>
-void run(const std::byte* a, const std::byte* b, std::size_t n, const MetricParameters& parameters, ElementStats& into) {
+void run(const std::byte* a, const std::byte* b, std::size_t n, const MetricParameters& parameters,
+         ElementStats& into) {
   const Limits lim = limits<F>(parameters);
   Tile t;
   for (std::size_t done = 0; done < n; done += kTile) {
@@ -195,12 +203,17 @@ std::uint64_t ulp_bin_top(std::size_t bin) {
   return (std::uint64_t{9 + step} << (octave - 3)) - 1;
 }
 
-void accumulate(DType dtype, const std::byte* a, const std::byte* b, std::size_t n, const MetricParameters& parameters, ElementStats& into) {
+void accumulate(DType dtype, const std::byte* a, const std::byte* b, std::size_t n, const MetricParameters& parameters,
+                ElementStats& into) {
   switch (dtype) {
-    case DType::kF32: return run<F32>(a, b, n, parameters, into);
-    case DType::kF16: return run<F16>(a, b, n, parameters, into);
-    case DType::kBF16: return run<BF16>(a, b, n, parameters, into);
-    default: assert(!"only F32, F16 and BF16 are compared");
+    case DType::kF32:
+      return run<F32>(a, b, n, parameters, into);
+    case DType::kF16:
+      return run<F16>(a, b, n, parameters, into);
+    case DType::kBF16:
+      return run<BF16>(a, b, n, parameters, into);
+    default:
+      assert(!"only F32, F16 and BF16 are compared");
   }
 }
 

@@ -1,4 +1,5 @@
-// Two captures against each other: refuse what is not of one thing, stream over (layer, chunk) units in parallel, fold the units in their order.
+// Two captures against each other: refuse what is not of one thing, stream over (layer, chunk) units in parallel, fold
+// the units in their order.
 #include "compare/compare.hpp"
 
 #include <fmt/format.h>
@@ -19,13 +20,17 @@ using detail::accumulate;
 // --- what must agree -----------------------------------------------------------------------------------------------
 
 template <class T>
-void list_difference(const char* name, const std::vector<T>& a, const std::vector<T>& b, std::vector<std::string>& out) {
+void list_difference(const char* name, const std::vector<T>& a, const std::vector<T>& b,
+                     std::vector<std::string>& out) {
   if (a == b) return;
   if (a.size() != b.size()) {
     const std::size_t shown = 8;
-    const auto head = [&](const std::vector<T>& v) { return fmt::format("{}", fmt::join(v.begin(), v.begin() + static_cast<std::ptrdiff_t>(std::min(shown, v.size())), ", ")); };
-    out.push_back(fmt::format("{}: {} of them ({}{}) against {} ({}{})", name, a.size(), head(a), a.size() > shown ? ", ..." : "", b.size(), head(b),
-                              b.size() > shown ? ", ..." : ""));
+    const auto head = [&](const std::vector<T>& v) {
+      return fmt::format(
+          "{}", fmt::join(v.begin(), v.begin() + static_cast<std::ptrdiff_t>(std::min(shown, v.size())), ", "));
+    };
+    out.push_back(fmt::format("{}: {} of them ({}{}) against {} ({}{})", name, a.size(), head(a),
+                              a.size() > shown ? ", ..." : "", b.size(), head(b), b.size() > shown ? ", ..." : ""));
     return;
   }
   const auto at = std::ranges::mismatch(a, b);
@@ -51,7 +56,8 @@ Status check_same(const Capture& a, const Capture& b, bool ignore_nonce) {
   const auto& h = a.header();
   const auto found = differences(h, b.header(), ignore_nonce);
   if (!found.empty())
-    return bad_input("compare.different_workload", fmt::format("the captures {} and {} are not of one workload: {}", a.path(), b.path(), fmt::join(found, "; ")));
+    return bad_input("compare.different_workload", fmt::format("the captures {} and {} are not of one workload: {}",
+                                                               a.path(), b.path(), fmt::join(found, "; ")));
   if (h.layers.empty() || h.positions.empty() || h.hidden <= 0)
     return bad_input("compare.empty", "the captures hold no element, so there is nothing to compare", a.path());
   return {};
@@ -75,9 +81,9 @@ struct Task {
 struct Plan {
   const Capture& a;
   const Capture& b;
-  const CaptureHeader& header;             // of a; b's agrees in all that is used
-  DType dtype;                             // judged in
-  std::vector<MetricParameters> groups;    // distinct tau_m, tau_w: one pass each
+  const CaptureHeader& header;           // of a; b's agrees in all that is used
+  DType dtype;                           // judged in
+  std::vector<MetricParameters> groups;  // distinct tau_m, tau_w: one pass each
   std::vector<Task> tasks;
   bool cell_quantiles = false;
   std::size_t chunks = 0;
@@ -93,7 +99,8 @@ struct Plan {
 Plan make_plan(const Capture& a, const Capture& b, std::span<const Profile> profiles, const CompareContext& context) {
   const DType da = a.header().dtype, db = b.header().dtype;
   Plan plan{a, b, a.header(), mantissa_bits(da) < mantissa_bits(db) ? da : db, {}, {}, false, a.chunks()};
-  const std::string activations = context.activations.empty() ? lower(dtype_name(plan.dtype)) : lower(context.activations);
+  const std::string activations =
+      context.activations.empty() ? lower(dtype_name(plan.dtype)) : lower(context.activations);
   for (const Profile& p : profiles) {
     const MetricParameters parameters = context.parameters.value_or(p.parameters);
     const auto group = std::ranges::find(plan.groups, parameters);
@@ -109,8 +116,10 @@ Plan make_plan(const Capture& a, const Capture& b, std::span<const Profile> prof
 std::string dtype_note(const Plan& plan) {
   const DType da = plan.a.header().dtype, db = plan.b.header().dtype;
   if (da == db) return {};
-  return fmt::format("the subject is {}, the reference {}: both were rounded to {} (to nearest, ties to even) before they were compared", dtype_name(da),
-                     dtype_name(db), dtype_name(plan.dtype));
+  return fmt::format(
+      "the subject is {}, the reference {}: both were rounded to {} (to nearest, ties to even) before they were "
+      "compared",
+      dtype_name(da), dtype_name(db), dtype_name(plan.dtype));
 }
 
 // --- one unit: a chunk of one layer ----------------------------------------------------------------------------------
@@ -130,7 +139,8 @@ struct Rows {
   std::span<const std::byte> row_b(std::size_t r) const { return b.subspan(r * row_bytes, row_bytes); }
 };
 
-std::span<const std::byte> in_dtype(const Capture& c, std::int64_t layer, std::size_t first, std::size_t n, DType to, std::vector<std::byte>& storage) {
+std::span<const std::byte> in_dtype(const Capture& c, std::int64_t layer, std::size_t first, std::size_t n, DType to,
+                                    std::vector<std::byte>& storage) {
   const DType from = c.header().dtype;
   const std::size_t width = dtype_bits(from) / 8;
   const auto bytes = c.states(layer).subspan(first * width, n * width);
@@ -149,8 +159,10 @@ void load_rows(const Plan& plan, std::int64_t layer, std::size_t chunk, Rows& ro
   rows.b = in_dtype(plan.b, layer, first * hidden, rows.count * hidden, plan.dtype, rows.storage[1]);
 }
 
-// Statistics of every cell of the chunk, and pooled. The ulp histogram goes to the pool directly where no profile asks for a cell's quantiles.
-std::vector<ElementStats> cell_stats(const Plan& plan, const Rows& rows, const MetricParameters& parameters, ElementStats& pooled) {
+// Statistics of every cell of the chunk, and pooled. The ulp histogram goes to the pool directly where no profile asks
+// for a cell's quantiles.
+std::vector<ElementStats> cell_stats(const Plan& plan, const Rows& rows, const MetricParameters& parameters,
+                                     ElementStats& pooled) {
   std::vector<ElementStats> cells(rows.count);
   std::vector<std::uint64_t> histogram(kUlpBins);
   for (std::size_t r = 0; r < rows.count; ++r) {
@@ -167,11 +179,13 @@ std::vector<ElementStats> cell_stats(const Plan& plan, const Rows& rows, const M
   return cells;
 }
 
-void judge_cells(const Plan& plan, const Task& t, const Rows& rows, const std::vector<ElementStats>& cells, const ElementStats& pooled,
-                 std::vector<CellVerdict>& out) {
+void judge_cells(const Plan& plan, const Task& t, const Rows& rows, const std::vector<ElementStats>& cells,
+                 const ElementStats& pooled, std::vector<CellVerdict>& out) {
   const Profile& p = *t.profile;
   switch (p.kind) {
-    case Profile::Kind::kPaper: out.push_back(detail::judge_paper(p, pooled)); return;
+    case Profile::Kind::kPaper:
+      out.push_back(detail::judge_paper(p, pooled));
+      return;
     case Profile::Kind::kSeed:
       for (std::size_t r = 0; r < rows.count; ++r)
         out.push_back(detail::judge_seed(p, seed_stats(plan.dtype, rows.row_a(r), rows.row_b(r)), cells[r].special));
@@ -191,7 +205,8 @@ Unit compute_unit(const Plan& plan, std::size_t index) {
   const std::size_t chunk = index % plan.chunks;
   Rows rows;
   load_rows(plan, layer, chunk, rows);
-  Unit unit{std::vector<ElementStats>(plan.groups.size()), std::vector<std::vector<CellVerdict>>(plan.tasks.size()), {}};
+  Unit unit{
+      std::vector<ElementStats>(plan.groups.size()), std::vector<std::vector<CellVerdict>>(plan.tasks.size()), {}};
   const auto place = [&](CellVerdict& v, std::size_t row) {
     v.layer = layer;
     v.position = plan.header.positions[chunk * kChunkPositions + row];
@@ -233,26 +248,30 @@ std::string why_nothing(const Plan& plan, const Task& t, const CompareContext& c
   const Profile& p = *t.profile;
   const bool final_norm = plan.header.layers.back() == plan.header.model_layers;
   if (p.kind == Profile::Kind::kToploc && !final_norm)
-    return fmt::format("the captures lack hidden state {}, the output of the final norm, which this profile judges", plan.header.model_layers);
+    return fmt::format("the captures lack hidden state {}, the output of the final norm, which this profile judges",
+                       plan.header.model_layers);
   if (p.kind == Profile::Kind::kToploc)
     return fmt::format("too few samples: no chunk has the {} elements that a proof needs", p.topk);
   if (p.kind != Profile::Kind::kCalibrated || t.limit)
-    return fmt::format("too few samples: no captured layer is one that this profile judges ({}multiples of {})", p.include_embedding ? "" : "the embedding output is not; ",
-                       p.layer_stride);
+    return fmt::format("too few samples: no captured layer is one that this profile judges ({}multiples of {})",
+                       p.include_embedding ? "" : "the embedding output is not; ", p.layer_stride);
   std::vector<std::string> known;
   for (const auto& l : p.limits) known.push_back(l.activations + "/" + l.class_name);
   return fmt::format("profile {} has no limits for {}/{}; it has: {}", p.name,
                      context.activations.empty() ? lower(dtype_name(plan.dtype)) : lower(context.activations),
-                     context.class_name.empty() ? "(no class given)" : context.class_name, known.empty() ? "none" : fmt::format("{}", fmt::join(known, ", ")));
+                     context.class_name.empty() ? "(no class given)" : context.class_name,
+                     known.empty() ? "none" : fmt::format("{}", fmt::join(known, ", ")));
 }
 
 void add_notes(const Plan& plan, const Task& t, const CompareContext& context, Comparison& c) {
   if (context.ignore_nonce && plan.a.header().nonce != plan.b.header().nonce)
     c.notes.push_back("the nonces differ and were ignored: nothing ties these captures to one request");
   if (c.pm_skipped > 0)
-    c.notes.push_back(fmt::format("Pm was not applicable in {} of {} chunks (fewer than {} exponent mismatches) and skipped there", c.pm_skipped, c.cells,
-                                  t.profile->pm_min_count));
-  if (t.limit) c.notes.push_back(fmt::format("limits for {}/{}: {}", t.limit->activations, t.limit->class_name, t.limit->source));
+    c.notes.push_back(
+        fmt::format("Pm was not applicable in {} of {} chunks (fewer than {} exponent mismatches) and skipped there",
+                    c.pm_skipped, c.cells, t.profile->pm_min_count));
+  if (t.limit)
+    c.notes.push_back(fmt::format("limits for {}/{}: {}", t.limit->activations, t.limit->class_name, t.limit->source));
 }
 
 Comparison fold(const Plan& plan, std::size_t task, std::vector<Unit>& units, const CompareContext& context) {
@@ -277,12 +296,15 @@ Comparison fold(const Plan& plan, std::size_t task, std::vector<Unit>& units, co
 
 }  // namespace
 
-Result<std::vector<Comparison>> compare(const Capture& subject, const Capture& reference, std::span<const Profile> profiles, const CompareContext& context) {
+Result<std::vector<Comparison>> compare(const Capture& subject, const Capture& reference,
+                                        std::span<const Profile> profiles, const CompareContext& context) {
   CONCORD_CHECK(check_same(subject, reference, context.ignore_nonce));
   const Plan plan = make_plan(subject, reference, profiles, context);
   std::vector<Unit> units(plan.header.layers.size() * plan.chunks);
   tbb::task_arena arena(context.threads > 0 ? context.threads : tbb::task_arena::automatic);
-  arena.execute([&] { tbb::parallel_for(std::size_t{0}, units.size(), [&](std::size_t i) { units[i] = compute_unit(plan, i); }); });
+  arena.execute([&] {
+    tbb::parallel_for(std::size_t{0}, units.size(), [&](std::size_t i) { units[i] = compute_unit(plan, i); });
+  });
   std::vector<Comparison> out;
   for (std::size_t t = 0; t < plan.tasks.size(); ++t) out.push_back(fold(plan, t, units, context));
   return out;

@@ -17,7 +17,9 @@ constexpr std::int64_t kHidden = 40;
 
 class CompareCaptures : public ::testing::Test {
  protected:
-  CompareCaptures() : folder_(fs::path(::testing::TempDir()) / ("concord_compare_" + std::to_string(::getpid()))) { fs::create_directories(folder_); }
+  CompareCaptures() : folder_(fs::path(::testing::TempDir()) / ("concord_compare_" + std::to_string(::getpid()))) {
+    fs::create_directories(folder_);
+  }
   ~CompareCaptures() override { fs::remove_all(folder_); }
 
   // 50 positions (two chunks, the second of 18), hidden states 0, 8, 12, 16 of a model of 16 layers.
@@ -47,7 +49,8 @@ class CompareCaptures : public ::testing::Test {
     return [=](std::int64_t layer, std::int32_t position, std::int64_t i) {
       const double v = honest(layer, position, i);
       if (layer < from_layer || position < from_position) return v;
-      return v + noise * normal(12, static_cast<std::uint64_t>(layer), static_cast<std::uint64_t>(position * kHidden + i));
+      return v +
+             noise * normal(12, static_cast<std::uint64_t>(layer), static_cast<std::uint64_t>(position * kHidden + i));
     };
   }
   Capture capture(const CaptureHeader& h, const Values& value = honest) {
@@ -71,7 +74,8 @@ class CompareCaptures : public ::testing::Test {
     for (const char* n : names) out.push_back(Profile::load(n).value());
     return out;
   }
-  static std::vector<Comparison> run(const Capture& a, const Capture& b, std::initializer_list<const char*> names, const CompareContext& context = {}) {
+  static std::vector<Comparison> run(const Capture& a, const Capture& b, std::initializer_list<const char*> names,
+                                     const CompareContext& context = {}) {
     auto r = compare(a, b, profiles(names), context);
     if (!r) throw std::runtime_error(r.error().to_string());
     return std::move(*r);
@@ -107,7 +111,9 @@ TEST_F(CompareCaptures, EqualCapturesAreAcceptedByEveryProfile) {
 }
 
 TEST_F(CompareCaptures, UnrelatedCapturesAreRejectedByEveryProfile) {
-  const auto a = capture(header()), b = capture(header(), [](std::int64_t l, std::int32_t p, std::int64_t i) { return honest(l + 100, p, i); });
+  const auto a = capture(header()), b = capture(header(), [](std::int64_t l, std::int32_t p, std::int64_t i) {
+                                      return honest(l + 100, p, i);
+                                    });
   for (const auto& c : run(a, b, {"paper", "seed", "toploc", "rel-l2"})) {
     EXPECT_EQ(c.verdict, Verdict::kReject) << c.profile << ": " << c.rule;
     ASSERT_TRUE(c.first_failure) << c.profile;
@@ -119,7 +125,9 @@ TEST_F(CompareCaptures, UnrelatedCapturesAreRejectedByEveryProfile) {
 
 TEST_F(CompareCaptures, TheEmbeddingOutputCountsInSeedOnly) {
   const auto a = capture(header());
-  const auto b = capture(header(), [](std::int64_t l, std::int32_t p, std::int64_t i) { return l == 0 ? -3 * honest(l, p, i) : honest(l, p, i); });
+  const auto b = capture(header(), [](std::int64_t l, std::int32_t p, std::int64_t i) {
+    return l == 0 ? -3 * honest(l, p, i) : honest(l, p, i);
+  });
   const auto results = run(a, b, {"paper", "seed", "toploc", "rel-l2"});
   for (const auto& c : results) {
     EXPECT_EQ(c.verdict, c.profile == "seed" ? Verdict::kReject : Verdict::kAccept) << c.profile << ": " << c.rule;
@@ -146,7 +154,9 @@ TEST_F(CompareCaptures, ASingleSpecialElementRejects) {
   const auto a = capture(header());
   for (double bad : {std::numeric_limits<double>::quiet_NaN(), std::numeric_limits<double>::infinity()}) {
     for (std::int64_t where : {std::int64_t{0}, std::int64_t{12}}) {
-      const auto b = capture(header(), [&](std::int64_t l, std::int32_t p, std::int64_t i) { return l == where && p == 50 && i == 3 ? bad : honest(l, p, i); });
+      const auto b = capture(header(), [&](std::int64_t l, std::int32_t p, std::int64_t i) {
+        return l == where && p == 50 && i == 3 ? bad : honest(l, p, i);
+      });
       for (const auto& c : run(a, b, {"paper", "seed", "toploc", "rel-l2"})) {
         EXPECT_EQ(c.verdict, Verdict::kReject) << c.profile;
         EXPECT_EQ(c.metric, "special") << c.profile;
@@ -157,7 +167,9 @@ TEST_F(CompareCaptures, ASingleSpecialElementRejects) {
 }
 
 TEST_F(CompareCaptures, NanOnBothSidesIsInconclusive) {
-  const auto nan_at = [](std::int64_t l, std::int32_t p, std::int64_t i) { return l == 12 && p == 50 && i == 3 ? std::nan("") : honest(l, p, i); };
+  const auto nan_at = [](std::int64_t l, std::int32_t p, std::int64_t i) {
+    return l == 12 && p == 50 && i == 3 ? std::nan("") : honest(l, p, i);
+  };
   const auto a = capture(header(), nan_at), b = capture(header(), nan_at);
   EXPECT_EQ(run(a, b, {"paper"})[0].verdict, Verdict::kInconclusive);
   EXPECT_EQ(run(a, b, {"rel-l2"})[0].verdict, Verdict::kInconclusive);
@@ -212,9 +224,11 @@ TEST_F(CompareCaptures, EveryDifferingFieldIsNamedWithBothValues) {
   ASSERT_FALSE(r);
   EXPECT_EQ(r.error().code, "compare.different_workload");
   EXPECT_EQ(r.error().kind, ErrorKind::kBadInput);
-  for (const std::string& text : {"workload digest: " + std::string(64, 'a') + " against " + std::string(64, 'd'), std::string("nonce: 0011 against 0022"),
-                                  std::string("hidden size: 40 against 44"), std::string("model layers: 16 against 17"), std::string("layers[2]: 12 against 13"),
-                                  std::string("positions: 50 of them"), std::string("against 49"), std::string("tokens[7]: 7 against 777")})
+  for (const std::string& text :
+       {"workload digest: " + std::string(64, 'a') + " against " + std::string(64, 'd'),
+        std::string("nonce: 0011 against 0022"), std::string("hidden size: 40 against 44"),
+        std::string("model layers: 16 against 17"), std::string("layers[2]: 12 against 13"),
+        std::string("positions: 50 of them"), std::string("against 49"), std::string("tokens[7]: 7 against 777")})
     EXPECT_NE(r.error().message.find(text), std::string::npos) << text << "\n" << r.error().message;
 }
 
@@ -231,14 +245,18 @@ TEST_F(CompareCaptures, NonceMayBeIgnoredAndThatIsNoted) {
 }
 
 TEST_F(CompareCaptures, DifferingDtypesAreRoundedToTheNarrower) {
-  const DType kPairs[][3] = {{DType::kF32, DType::kF16, DType::kF16}, {DType::kBF16, DType::kF32, DType::kBF16}, {DType::kF16, DType::kBF16, DType::kBF16}};
+  const DType kPairs[][3] = {{DType::kF32, DType::kF16, DType::kF16},
+                             {DType::kBF16, DType::kF32, DType::kBF16},
+                             {DType::kF16, DType::kBF16, DType::kBF16}};
   for (const auto& [x, y, narrow] : kPairs) {
     auto hx = header(), hy = header(), hn = header();
     hx.dtype = x;
     hy.dtype = y;
     hn.dtype = narrow;
     // Values that bf16 holds exactly, so that both roads to the narrow dtype meet.
-    const Values coarse = [](std::int64_t l, std::int32_t p, std::int64_t i) { return bf16_to_f32(f64_to_bf16(honest(l, p, i))); };
+    const Values coarse = [](std::int64_t l, std::int32_t p, std::int64_t i) {
+      return bf16_to_f32(f64_to_bf16(honest(l, p, i)));
+    };
     const auto c = run(capture(hx, coarse), capture(hy, coarse), {"paper"})[0];
     EXPECT_EQ(c.verdict, Verdict::kAccept);
     EXPECT_EQ(c.total.share_bit_equal(), 1);
@@ -273,7 +291,8 @@ TEST_F(CompareCaptures, PooledStatisticsEqualTheArrays) {
     EXPECT_EQ(layer.stats.match_small, s.match_small);
     EXPECT_EQ(layer.stats.partition, s.partition);
     EXPECT_EQ(layer.stats.ulp_histogram, s.ulp_histogram);
-    EXPECT_NEAR(layer.stats.sum_sq_delta, s.sum_sq_delta, 1e-12 * s.sum_sq_delta) << "another order of summation, in double";
+    EXPECT_NEAR(layer.stats.sum_sq_delta, s.sum_sq_delta, 1e-12 * s.sum_sq_delta)
+        << "another order of summation, in double";
   }
 }
 

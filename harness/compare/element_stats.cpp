@@ -58,7 +58,9 @@ double ElementStats::mean_error_abs() const { return ratio(sum_abs_delta, static
 double ElementStats::relative_error() const {
   return finite() == 0 ? ratio(0.0, 0.0) : sum_abs_delta == 0 ? 0 : sum_delta / sum_abs_b;
 }
-double ElementStats::rel_l2() const { return finite() == 0 ? ratio(0.0, 0.0) : std::sqrt(relative(sum_sq_delta, sum_sq_b)); }
+double ElementStats::rel_l2() const {
+  return finite() == 0 ? ratio(0.0, 0.0) : std::sqrt(relative(sum_sq_delta, sum_sq_b));
+}
 double ElementStats::nmse() const { return finite() == 0 ? ratio(0.0, 0.0) : relative(sum_sq_delta, sum_sq_b); }
 double ElementStats::cosine() const {
   if (finite() == 0) return ratio(0.0, 0.0);
@@ -80,8 +82,10 @@ std::uint64_t ElementStats::ulp_quantile(double q) const {
   return ulp_max;
 }
 
-// Blocks of a fixed size are computed in any order and merged in theirs; a wave of blocks at a time bounds the memory for their histograms.
-ElementStats element_stats(DType dtype, std::span<const std::byte> a, std::span<const std::byte> b, const MetricParameters& parameters) {
+// Blocks of a fixed size are computed in any order and merged in theirs; a wave of blocks at a time bounds the memory
+// for their histograms.
+ElementStats element_stats(DType dtype, std::span<const std::byte> a, std::span<const std::byte> b,
+                           const MetricParameters& parameters) {
   assert(a.size() == b.size());
   constexpr std::size_t kBlock = 1u << 16, kWave = 256;
   const std::size_t width = dtype_bits(dtype) / 8, n = a.size() / width, blocks = (n + kBlock - 1) / kBlock;
@@ -92,7 +96,8 @@ ElementStats element_stats(DType dtype, std::span<const std::byte> a, std::span<
     tbb::parallel_for(std::size_t{0}, part.size(), [&](std::size_t i) {
       const std::size_t first = (wave + i) * kBlock;
       part[i].ulp_histogram.resize(kUlpBins);
-      detail::accumulate(dtype, a.data() + first * width, b.data() + first * width, std::min(kBlock, n - first), parameters, part[i]);
+      detail::accumulate(dtype, a.data() + first * width, b.data() + first * width, std::min(kBlock, n - first),
+                         parameters, part[i]);
     });
     for (const auto& p : part) total.merge(p);
   }

@@ -12,7 +12,8 @@ using namespace testing;
 
 constexpr double kInf = std::numeric_limits<double>::infinity(), kNan = std::numeric_limits<double>::quiet_NaN();
 
-ElementStats stats(DType dtype, const std::vector<double>& a, const std::vector<double>& b, const MetricParameters& p = {}) {
+ElementStats stats(DType dtype, const std::vector<double>& a, const std::vector<double>& b,
+                   const MetricParameters& p = {}) {
   return element_stats(dtype, from_doubles(dtype, a), from_doubles(dtype, b), p);
 }
 std::uint64_t partition_sum(const ElementStats& s) {
@@ -24,15 +25,19 @@ void expect_identical(const ElementStats& x, const ElementStats& y) {
   EXPECT_EQ(x.partition, y.partition);
   EXPECT_EQ(x.ulp_histogram, y.ulp_histogram);
   const auto row = [](const ElementStats& s) {
-    return std::vector<double>{s.sum_delta, s.sum_abs_delta, s.sum_sq_delta, s.sum_abs_b, s.sum_sq_b, s.sum_sq_a, s.sum_ab, s.max_abs_delta};
+    return std::vector<double>{s.sum_delta, s.sum_abs_delta, s.sum_sq_delta, s.sum_abs_b,
+                               s.sum_sq_b,  s.sum_sq_a,      s.sum_ab,       s.max_abs_delta};
   };
   const auto p = row(x), q = row(y);
   for (std::size_t i = 0; i < p.size(); ++i) expect_same_bits(p[i], q[i], "sum " + std::to_string(i));
 }
 
-// Relative 1e-12 of the sum of the magnitudes: n roundings of 2^-53 each stay below it for these lengths. Signed sums are judged on the same scale.
+// Relative 1e-12 of the sum of the magnitudes: n roundings of 2^-53 each stay below it for these lengths. Signed sums
+// are judged on the same scale.
 void expect_sums(const ElementStats& s, const Json& want, const std::string& name) {
-  const auto near = [&](double got, const char* key, double scale) { EXPECT_NEAR(got, want[key].get<double>(), 1e-12 * scale) << name << " " << key; };
+  const auto near = [&](double got, const char* key, double scale) {
+    EXPECT_NEAR(got, want[key].get<double>(), 1e-12 * scale) << name << " " << key;
+  };
   near(s.sum_delta, "delta", want["abs_delta"].get<double>());
   near(s.sum_abs_delta, "abs_delta", want["abs_delta"].get<double>());
   near(s.sum_sq_delta, "sq_delta", want["sq_delta"].get<double>());
@@ -59,7 +64,9 @@ TEST(ElementStats, EqualsNumpyInFloat64) {
     const DType dtype = *dtype_from_name(c["dtype"].get<std::string>());
     const auto s = element_stats(dtype, bytes_from_hex(dtype, c["a"]), bytes_from_hex(dtype, c["b"]));
     const Json& e = c["elements"];
-    const auto count = [&](std::uint64_t got, const char* key) { EXPECT_EQ(got, e[key].get<std::uint64_t>()) << name << " " << key; };
+    const auto count = [&](std::uint64_t got, const char* key) {
+      EXPECT_EQ(got, e[key].get<std::uint64_t>()) << name << " " << key;
+    };
     count(s.count, "count");
     count(s.special, "special");
     count(s.both_nonfinite, "both_nonfinite");
@@ -69,7 +76,8 @@ TEST(ElementStats, EqualsNumpyInFloat64) {
     count(s.mismatch_large, "mismatch_large");
     count(s.match_small, "match_small");
     count(s.ulp_max, "ulp_max");
-    for (std::size_t i = 0; i < 5; ++i) EXPECT_EQ(s.partition[i], e["partition"][i].get<std::uint64_t>()) << name << " partition " << i;
+    for (std::size_t i = 0; i < 5; ++i)
+      EXPECT_EQ(s.partition[i], e["partition"][i].get<std::uint64_t>()) << name << " partition " << i;
     expect_sums(s, e["sums"], name);
     expect_same_bits(s.max_abs_delta, double_from_hex(e["max_abs_delta"]), name + " max_abs_delta");
     expect_quantile(s, 0.5, e["ulp_p50"], name);
@@ -187,7 +195,8 @@ TEST(ElementStats, ClassesThatDifferAreSpecialAndNeverAveraged) {
 }
 
 TEST(ElementStats, NanOfAnyPayloadAndSignAgree) {
-  const auto s = element_stats(DType::kF32, as_bytes<std::uint32_t>({0x7fc00000, 0xffc00000}), as_bytes<std::uint32_t>({0xffc12345, 0x7f800001}));
+  const auto s = element_stats(DType::kF32, as_bytes<std::uint32_t>({0x7fc00000, 0xffc00000}),
+                               as_bytes<std::uint32_t>({0xffc12345, 0x7f800001}));
   EXPECT_EQ(s.special, 0u);
   EXPECT_EQ(s.both_nonfinite, 2u);
   EXPECT_EQ(s.bit_equal, 0u);

@@ -8,7 +8,8 @@
 namespace concord::detail {
 namespace {
 
-CellVerdict decide(bool accepted, const char* metric, double value, const char* relation, double threshold, std::string rest = {}) {
+CellVerdict decide(bool accepted, const char* metric, double value, const char* relation, double threshold,
+                   std::string rest = {}) {
   CellVerdict v;
   v.accepted = accepted;
   v.metric = metric;
@@ -26,7 +27,8 @@ const char* not_above(double value) { return std::isnan(value) ? "is not >" : "<
 
 CellVerdict special_verdict(std::uint64_t special) {
   CellVerdict v = decide(false, "special", static_cast<double>(special), ">", 0);
-  v.rule = fmt::format("special: the class (finite, infinite, NaN) of {} element{} differs", special, special == 1 ? "" : "s");
+  v.rule = fmt::format("special: the class (finite, infinite, NaN) of {} element{} differs", special,
+                       special == 1 ? "" : "s");
   return v;
 }
 
@@ -44,21 +46,24 @@ CellVerdict judge_paper(const Profile& p, const ElementStats& s) {
   else if (!(mean >= -p.mean_max && mean <= p.mean_max))
     v = decide(false, "mean_error", mean, "is outside +-", p.mean_max);
   else
-    v = decide(true, "Pe", pe, "<", p.pe_max,
-               fmt::format(", Pm {}, Pw {}, mean in range", pm ? "above" : "not applicable", pw ? "above" : "not applicable"));
+    v = decide(
+        true, "Pe", pe, "<", p.pe_max,
+        fmt::format(", Pm {}, Pw {}, mean in range", pm ? "above" : "not applicable", pw ? "above" : "not applicable"));
   v.pm_skipped = !pm;
   return v;
 }
 
-// Three branches, as in the original. The third is unreachable: Pm and Pw are shares of disjoint events, so they cannot be above 0.75 and 0.50 at
-// once (and whatever passes it passes the second). It stays, so that a reader can lay the rule beside the original.
+// Three branches, as in the original. The third is unreachable: Pm and Pw are shares of disjoint events, so they cannot
+// be above 0.75 and 0.50 at once (and whatever passes it passes the second). It stays, so that a reader can lay the
+// rule beside the original.
 CellVerdict judge_seed(const Profile& p, const SeedStats& s, std::uint64_t special) {
   if (special > 0) return special_verdict(special);
   const double mean = std::fabs(s.mean_error);
   if (mean < p.mean_exact) return decide(true, "mean_error", mean, "<", p.mean_exact);
   if (mean < p.mean_max && s.pe < p.pe_max)
     return decide(true, "mean_error", mean, "<", p.mean_max, fmt::format(" and Pe {:.6g} < {:g}", s.pe, p.pe_max));
-  if (s.pe < p.pe_max && s.pm > p.pm_min && s.pw > p.pw_min && mean < p.mean_max) return decide(true, "Pe", s.pe, "<", p.pe_max);
+  if (s.pe < p.pe_max && s.pm > p.pm_min && s.pw > p.pw_min && mean < p.mean_max)
+    return decide(true, "Pe", s.pe, "<", p.pe_max);
   if (!(mean < p.mean_max)) return decide(false, "mean_error", mean, not_below(mean), p.mean_max);
   return decide(false, "Pe", s.pe, not_below(s.pe), p.pe_max);
 }
@@ -66,9 +71,12 @@ CellVerdict judge_seed(const Profile& p, const SeedStats& s, std::uint64_t speci
 CellVerdict judge_toploc(const Profile& p, const ToplocStats& s, std::uint64_t special) {
   if (special > 0) return special_verdict(special);
   const double mismatches = static_cast<double>(s.exponent_mismatches);
-  if (mismatches > p.exponent_mismatches_max) return decide(false, "exponent_mismatches", mismatches, ">", p.exponent_mismatches_max);
-  if (!(s.mantissa_mean <= p.mantissa_mean_max)) return decide(false, "mantissa_mean", s.mantissa_mean, ">", p.mantissa_mean_max);
-  if (!(s.mantissa_median <= p.mantissa_median_max)) return decide(false, "mantissa_median", s.mantissa_median, ">", p.mantissa_median_max);
+  if (mismatches > p.exponent_mismatches_max)
+    return decide(false, "exponent_mismatches", mismatches, ">", p.exponent_mismatches_max);
+  if (!(s.mantissa_mean <= p.mantissa_mean_max))
+    return decide(false, "mantissa_mean", s.mantissa_mean, ">", p.mantissa_mean_max);
+  if (!(s.mantissa_median <= p.mantissa_median_max))
+    return decide(false, "mantissa_median", s.mantissa_median, ">", p.mantissa_median_max);
   return decide(true, "exponent_mismatches", mismatches, "<=", p.exponent_mismatches_max,
                 fmt::format(", mantissa error mean {:.4g}, median {:.4g}", s.mantissa_mean, s.mantissa_median));
 }
@@ -78,7 +86,8 @@ CellVerdict judge_calibrated(const CalibratedLimit& limit, const ElementStats& s
   const double rel_l2 = s.rel_l2(), ulp = static_cast<double>(s.ulp_quantile(0.99));
   if (std::isfinite(limit.rel_l2_max) && !(rel_l2 <= limit.rel_l2_max))
     return decide(false, "rel_l2", rel_l2, std::isnan(rel_l2) ? "is not <=" : ">", limit.rel_l2_max);
-  if (std::isfinite(limit.ulp_p99_max) && !(ulp <= limit.ulp_p99_max)) return decide(false, "ulp_p99", ulp, ">", limit.ulp_p99_max);
+  if (std::isfinite(limit.ulp_p99_max) && !(ulp <= limit.ulp_p99_max))
+    return decide(false, "ulp_p99", ulp, ">", limit.ulp_p99_max);
   if (std::isfinite(limit.rel_l2_max)) return decide(true, "rel_l2", rel_l2, "<=", limit.rel_l2_max);
   return decide(true, "ulp_p99", ulp, "<=", limit.ulp_p99_max);
 }
@@ -90,7 +99,9 @@ void take(const CellVerdict& v, Comparison& c) {
   c.value = v.value;
   c.threshold = v.threshold;
 }
-std::string located(const CellVerdict& v) { return fmt::format("layer {} position {}: {}", v.layer, v.position, v.rule); }
+std::string located(const CellVerdict& v) {
+  return fmt::format("layer {} position {}: {}", v.layer, v.position, v.rule);
+}
 
 void refuse_whole(const CellVerdict& special, Comparison& c) {
   c.verdict = Verdict::kReject;
@@ -103,7 +114,8 @@ void conclude_rate(const Profile& p, Comparison& c) {
   const double rate = static_cast<double>(c.accepted) / static_cast<double>(c.cells);
   const bool enough = p.accept_rate_strict ? rate > p.accept_rate_min : rate >= p.accept_rate_min;
   const char* relation = p.accept_rate_strict ? (enough ? ">" : "<=") : (enough ? ">=" : "<");
-  c.rule = fmt::format("{} of {} {}s accepted: rate {:.6g} {} {:g}", c.accepted, c.cells, c.unit, rate, relation, p.accept_rate_min);
+  c.rule = fmt::format("{} of {} {}s accepted: rate {:.6g} {} {:g}", c.accepted, c.cells, c.unit, rate, relation,
+                       p.accept_rate_min);
   c.verdict = enough ? Verdict::kAccept : Verdict::kReject;
   c.metric = "accept_rate";
   c.value = rate;
@@ -125,7 +137,8 @@ void conclude(const Profile& p, const CellVerdict* special, Comparison& c) {
   conclude_rate(p, c);
   if (c.verdict == Verdict::kReject || c.total.both_nonfinite == 0) return;
   c.verdict = Verdict::kInconclusive;
-  c.rule = fmt::format("{} elements are infinite or NaN on both sides: they agree, but prove nothing ({})", c.total.both_nonfinite, c.rule);
+  c.rule = fmt::format("{} elements are infinite or NaN on both sides: they agree, but prove nothing ({})",
+                       c.total.both_nonfinite, c.rule);
   c.metric = "both_nonfinite";
   c.value = static_cast<double>(c.total.both_nonfinite);
   c.threshold = 0;

@@ -10,8 +10,9 @@ CellVerdict judge_seed(const Profile& profile, const SeedStats& cell, std::uint6
 CellVerdict judge_toploc(const Profile& profile, const ToplocStats& chunk, std::uint64_t special);
 CellVerdict judge_calibrated(const CalibratedLimit& limit, const ElementStats& cell);
 
-// Sets verdict, rule, metric, value and threshold from the counts, the first failure and the first cell, of any captured layer, with elements whose
-// class differs (null: none), which refuses the whole whatever the rate. A rule set before says why nothing was judged.
+// Sets verdict, rule, metric, value and threshold from the counts, the first failure and the first cell, of any
+// captured layer, with elements whose class differs (null: none), which refuses the whole whatever the rate. A rule set
+// before says why nothing was judged.
 void conclude(const Profile& profile, const CellVerdict* special, Comparison& comparison);
 
 CellVerdict special_verdict(std::uint64_t special);

@@ -1,4 +1,5 @@
-// Decision rules: strict and inclusive borders, the three seed branches, specials, conclusions over all cells, Wilson intervals.
+// Decision rules: strict and inclusive borders, the three seed branches, specials, conclusions over all cells, Wilson
+// intervals.
 #include "compare/judge.hpp"
 
 #include <limits>
@@ -11,7 +12,8 @@ using namespace detail;
 
 constexpr double kNan = std::numeric_limits<double>::quiet_NaN();
 
-// 1000 elements, of which `x` are exponent mismatches (`large` with a large gap); `small` of the others have a small gap.
+// 1000 elements, of which `x` are exponent mismatches (`large` with a large gap); `small` of the others have a small
+// gap.
 ElementStats chunk(std::uint64_t x, std::uint64_t large, std::uint64_t small, double mean = 0) {
   ElementStats s;
   s.count = 1000;
@@ -84,7 +86,9 @@ TEST(JudgeSeed, Branches) {
 
 TEST(JudgeToploc, LimitsAreInclusive) {
   const Profile p;
-  const auto judge = [&](std::uint64_t mismatches, double mean, double median) { return judge_toploc(p, {128, mismatches, mean, median}, 0); };
+  const auto judge = [&](std::uint64_t mismatches, double mean, double median) {
+    return judge_toploc(p, {128, mismatches, mean, median}, 0);
+  };
   EXPECT_TRUE(judge(38, 10, 8).accepted);
   EXPECT_EQ(judge(39, 0, 0).metric, "exponent_mismatches");
   EXPECT_EQ(judge(38, 10.01, 0).metric, "mantissa_mean");
@@ -168,7 +172,10 @@ TEST(Conclude, AgreeingNanProveNothing) {
 
 // Figures from the closed form evaluated independently (Python, 50 digits).
 TEST(Wilson, KnownValues) {
-  const struct { std::uint64_t k, n; double low, high; } kCases[] = {
+  const struct {
+    std::uint64_t k, n;
+    double low, high;
+  } kCases[] = {
       {0, 10, 0, 0.2775327998628892},
       {10, 10, 0.7224672001371107, 1},
       {5, 10, 0.2365930905125639, 0.7634069094874360},

@@ -17,7 +17,8 @@ namespace {
 
 fs::path profile_folder() {
   std::vector<fs::path> folders;
-  if (const char* suites = std::getenv("CONCORD_SUITES"); suites && *suites) folders.emplace_back(fs::path(suites) / "profiles");
+  if (const char* suites = std::getenv("CONCORD_SUITES"); suites && *suites)
+    folders.emplace_back(fs::path(suites) / "profiles");
   std::error_code ignored;
   const fs::path program = fs::read_symlink("/proc/self/exe", ignored);
   if (!program.empty()) folders.emplace_back(program.parent_path().parent_path() / "share/concord/suites/profiles");
@@ -31,19 +32,22 @@ fs::path profile_folder() {
 
 Result<double> number_in(const JsonFields& f, const std::string& key, double fallback, double min, double max) {
   CONCORD_TRY(const double v, f.number_or(key, fallback));
-  if (!(v >= min && v <= max)) return f.error("out_of_range", fmt::format("\"{}\" is {}, allowed are {} to {}", key, v, min, max));
+  if (!(v >= min && v <= max))
+    return f.error("out_of_range", fmt::format("\"{}\" is {}, allowed are {} to {}", key, v, min, max));
   return v;
 }
 
 constexpr double kAny = std::numeric_limits<double>::max();
 struct Number {
   const char* key;
-  double Profile::*field;
+  double Profile::* field;
   double max;  // least is 0
 };
-const std::set<std::string> kCommon{"schema", "name", "kind", "source", "citation", "notes", "accept_rate_min", "tau_m", "tau_w"};
+const std::set<std::string> kCommon{"schema",          "name",  "kind", "source", "citation", "notes",
+                                    "accept_rate_min", "tau_m", "tau_w"};
 
-Status read_numbers(const JsonFields& f, std::initializer_list<Number> numbers, std::set<std::string> allowed, Profile& p) {
+Status read_numbers(const JsonFields& f, std::initializer_list<Number> numbers, std::set<std::string> allowed,
+                    Profile& p) {
   allowed.insert(kCommon.begin(), kCommon.end());
   for (const auto& n : numbers) allowed.insert(n.key);
   CONCORD_CHECK(f.only(allowed));
@@ -56,16 +60,25 @@ Status read_numbers(const JsonFields& f, std::initializer_list<Number> numbers, 
 }
 
 Status read_paper(const JsonFields& f, Profile& p) {
-  CONCORD_CHECK(read_numbers(f, {{"pe_max", &Profile::pe_max, 1}, {"pm_min", &Profile::pm_min, 1}, {"pw_min", &Profile::pw_min, 1},
-                                 {"mean_max", &Profile::mean_max, kAny}}, {"pm_min_count"}, p));
+  CONCORD_CHECK(read_numbers(f,
+                             {{"pe_max", &Profile::pe_max, 1},
+                              {"pm_min", &Profile::pm_min, 1},
+                              {"pw_min", &Profile::pw_min, 1},
+                              {"mean_max", &Profile::mean_max, kAny}},
+                             {"pm_min_count"}, p));
   CONCORD_TRY(const std::int64_t least, f.integer_or("pm_min_count", 30, 1, 1'000'000'000));
   p.pm_min_count = static_cast<std::uint64_t>(least);
   return {};
 }
 
 Status read_seed(const JsonFields& f, Profile& p) {
-  CONCORD_CHECK(read_numbers(f, {{"pe_max", &Profile::pe_max, 1}, {"pm_min", &Profile::pm_min, 1}, {"pw_min", &Profile::pw_min, 1},
-                                 {"mean_max", &Profile::mean_max, kAny}, {"mean_exact", &Profile::mean_exact, kAny}}, {"layer_stride"}, p));
+  CONCORD_CHECK(read_numbers(f,
+                             {{"pe_max", &Profile::pe_max, 1},
+                              {"pm_min", &Profile::pm_min, 1},
+                              {"pw_min", &Profile::pw_min, 1},
+                              {"mean_max", &Profile::mean_max, kAny},
+                              {"mean_exact", &Profile::mean_exact, kAny}},
+                             {"layer_stride"}, p));
   CONCORD_TRY(p.layer_stride, f.integer_or("layer_stride", 8, 1, 1'000'000));
   p.include_embedding = true;
   p.accept_rate_strict = true;
@@ -73,9 +86,11 @@ Status read_seed(const JsonFields& f, Profile& p) {
 }
 
 Status read_toploc(const JsonFields& f, Profile& p) {
-  CONCORD_CHECK(read_numbers(f, {{"exponent_mismatches_max", &Profile::exponent_mismatches_max, kAny},
-                                 {"mantissa_mean_max", &Profile::mantissa_mean_max, 127},
-                                 {"mantissa_median_max", &Profile::mantissa_median_max, 127}}, {"topk"}, p));
+  CONCORD_CHECK(read_numbers(f,
+                             {{"exponent_mismatches_max", &Profile::exponent_mismatches_max, kAny},
+                              {"mantissa_mean_max", &Profile::mantissa_mean_max, 127},
+                              {"mantissa_median_max", &Profile::mantissa_median_max, 127}},
+                             {"topk"}, p));
   CONCORD_TRY(const std::int64_t topk, f.integer_or("topk", 128, 1, 4096));
   p.topk = static_cast<std::size_t>(topk);
   return {};
@@ -87,9 +102,11 @@ Result<CalibratedLimit> read_limit(const JsonFields& f) {
   CONCORD_TRY(limit.activations, f.string("activations"));
   CONCORD_TRY(limit.class_name, f.string("class"));
   CONCORD_TRY(limit.source, f.string("source"));
-  if (limit.activations != "f32" && limit.activations != "f16" && limit.activations != "bf16" && limit.activations != "*")
+  if (limit.activations != "f32" && limit.activations != "f16" && limit.activations != "bf16" &&
+      limit.activations != "*")
     return f.error("out_of_range", "\"activations\" is none of f32, f16, bf16, *");
-  if (!f.has("rel_l2_max") && !f.has("ulp_p99_max")) return f.error("missing_field", "a limit needs \"rel_l2_max\" or \"ulp_p99_max\"");
+  if (!f.has("rel_l2_max") && !f.has("ulp_p99_max"))
+    return f.error("missing_field", "a limit needs \"rel_l2_max\" or \"ulp_p99_max\"");
   if (f.has("rel_l2_max")) {
     CONCORD_TRY(limit.rel_l2_max, number_in(f, "rel_l2_max", 0, 0, kAny));
   }
@@ -106,7 +123,8 @@ Status read_calibrated(const JsonFields& f, Profile& p) {
     CONCORD_TRY(CalibratedLimit limit, read_limit(entry));
     for (const auto& other : p.limits)
       if (other.activations == limit.activations && other.class_name == limit.class_name)
-        return entry.error("duplicate_limit", fmt::format("two entries for {}/{}", limit.activations, limit.class_name));
+        return entry.error("duplicate_limit",
+                           fmt::format("two entries for {}/{}", limit.activations, limit.class_name));
     p.limits.push_back(std::move(limit));
   }
   return {};
@@ -136,7 +154,8 @@ Result<Profile> read_profile(const std::string& file) {
   if (!f.has("accept_rate_min")) return f.error("missing_field", "\"accept_rate_min\" is missing");
   CONCORD_TRY(p.accept_rate_min, number_in(f, "accept_rate_min", 0, 0, 1));
   const auto reader = std::ranges::find(kKinds, kind, [](const KindReader& k) { return std::string(k.name); });
-  if (reader == kKinds.end()) return f.error("out_of_range", fmt::format("\"kind\" is \"{}\", known are paper, seed, toploc, calibrated", kind));
+  if (reader == kKinds.end())
+    return f.error("out_of_range", fmt::format("\"kind\" is \"{}\", known are paper, seed, toploc, calibrated", kind));
   p.kind = reader->kind;
   CONCORD_CHECK(reader->read(f, p));
   return p;
@@ -157,8 +176,9 @@ Result<Profile> Profile::load(const std::string& name_or_file) {
   if (name_or_file.find('/') != std::string::npos || name_or_file.ends_with(".json")) return read_profile(name_or_file);
   const auto names = available();
   if (std::ranges::find(names, name_or_file) == names.end())
-    return bad_input("profile.unknown", fmt::format("no profile \"{}\" in {}; there are: {}", name_or_file, profile_folder().string(),
-                                                    names.empty() ? "none" : fmt::format("{}", fmt::join(names, ", "))));
+    return bad_input("profile.unknown",
+                     fmt::format("no profile \"{}\" in {}; there are: {}", name_or_file, profile_folder().string(),
+                                 names.empty() ? "none" : fmt::format("{}", fmt::join(names, ", "))));
   return read_profile((profile_folder() / (name_or_file + ".json")).string());
 }
 

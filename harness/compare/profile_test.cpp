@@ -13,7 +13,9 @@ namespace fs = std::filesystem;
 
 class ProfileFile : public ::testing::Test {
  protected:
-  ProfileFile() : folder_(fs::path(::testing::TempDir()) / ("concord_profile_" + std::to_string(::getpid()))) { fs::create_directories(folder_ / "profiles"); }
+  ProfileFile() : folder_(fs::path(::testing::TempDir()) / ("concord_profile_" + std::to_string(::getpid()))) {
+    fs::create_directories(folder_ / "profiles");
+  }
   ~ProfileFile() override {
     ::unsetenv("CONCORD_SUITES");
     fs::remove_all(folder_);
@@ -79,7 +81,8 @@ TEST(ProfileShipped, ToplocAndRelL2) {
 
 TEST(ProfileShipped, EveryFileLoads) {
   const auto names = Profile::available();
-  for (const char* required : {"paper", "rel-l2", "seed", "toploc"}) EXPECT_NE(std::ranges::find(names, required), names.end()) << required;
+  for (const char* required : {"paper", "rel-l2", "seed", "toploc"})
+    EXPECT_NE(std::ranges::find(names, required), names.end()) << required;
   for (const auto& name : names) {
     const auto p = Profile::load(name);
     ASSERT_TRUE(p) << p.error().to_string();
@@ -140,8 +143,9 @@ TEST_F(ProfileFile, CalibratedLimits) {
   expect_code(with(Json::array({but({{"source", nullptr}})})), "profile.missing_field", "source");
   expect_code(with(Json::array({but({{"rel_l1", 1}})})), "profile.unknown_field", "rel_l1");
   expect_code(with(Json::array({one, one})), "profile.duplicate_limit", "f16/homogeneous");
-  const auto p = with(Json::array({one, but({{"class", "*"}, {"rel_l2_max", 2}}), but({{"activations", "*"}, {"rel_l2_max", 3}}),
-                       but({{"activations", "*"}, {"class", "*"}, {"rel_l2_max", 4}})}));
+  const auto p =
+      with(Json::array({one, but({{"class", "*"}, {"rel_l2_max", 2}}), but({{"activations", "*"}, {"rel_l2_max", 3}}),
+                        but({{"activations", "*"}, {"class", "*"}, {"rel_l2_max", 4}})}));
   ASSERT_TRUE(p) << p.error().to_string();
   EXPECT_EQ(p->limit_for("f16", "homogeneous")->rel_l2_max, 1e-3);
   EXPECT_EQ(p->limit_for("f16", "heterogeneous")->rel_l2_max, 2);

@@ -14,7 +14,8 @@ OrderedJson number(double v) {  // JSON has no infinity and no NaN
 OrderedJson number(const std::optional<double>& v) { return v ? number(*v) : OrderedJson(nullptr); }
 
 OrderedJson to_json(const CellVerdict& v) {
-  return {{"layer", v.layer}, {"position", v.position}, {"metric", v.metric}, {"value", number(v.value)}, {"threshold", number(v.threshold)}, {"rule", v.rule}};
+  return {{"layer", v.layer},         {"position", v.position},           {"metric", v.metric},
+          {"value", number(v.value)}, {"threshold", number(v.threshold)}, {"rule", v.rule}};
 }
 
 OrderedJson to_json(const LayerResult& l) {
@@ -22,17 +23,20 @@ OrderedJson to_json(const LayerResult& l) {
 }
 
 OrderedJson partition_json(const ElementStats& s) {
-  return {{"exact", s.partition[0]}, {"match_small", s.partition[1]}, {"match_large", s.partition[2]}, {"mismatch_small", s.partition[3]},
-          {"mismatch_large", s.partition[4]}, {"special", s.special}};
+  return {{"exact", s.partition[0]},          {"match_small", s.partition[1]},    {"match_large", s.partition[2]},
+          {"mismatch_small", s.partition[3]}, {"mismatch_large", s.partition[4]}, {"special", s.special}};
 }
 
 }  // namespace
 
 const char* verdict_name(Verdict v) {
   switch (v) {
-    case Verdict::kAccept: return "ACCEPT";
-    case Verdict::kReject: return "REJECT";
-    case Verdict::kInconclusive: break;
+    case Verdict::kAccept:
+      return "ACCEPT";
+    case Verdict::kReject:
+      return "REJECT";
+    case Verdict::kInconclusive:
+      break;
   }
   return "INCONCLUSIVE";
 }
@@ -48,19 +52,36 @@ Interval wilson95(std::uint64_t successes, std::uint64_t n) {
 }
 
 OrderedJson to_json(const ElementStats& s) {
-  return {{"elements", s.count}, {"special", s.special}, {"both_nonfinite", s.both_nonfinite}, {"exponent_mismatches", s.exponent_mismatch},
-          {"pe", number(s.pe())}, {"pm", number(s.pm())}, {"pw", number(s.pw())},
-          {"mean_error_signed", number(s.mean_error_signed())}, {"mean_error_abs", number(s.mean_error_abs())},
-          {"e_rel", number(s.relative_error())}, {"rel_l2", number(s.rel_l2())}, {"nmse", number(s.nmse())}, {"cosine", number(s.cosine())},
-          {"max_abs", number(s.max_abs_delta)}, {"bit_equal", number(s.share_bit_equal())}, {"sign_flips", number(s.share_sign_flips())},
-          {"ulp_p50", s.ulp_quantile(0.5)}, {"ulp_p99", s.ulp_quantile(0.99)}, {"ulp_max", s.ulp_max}, {"partition", partition_json(s)}};
+  return {{"elements", s.count},
+          {"special", s.special},
+          {"both_nonfinite", s.both_nonfinite},
+          {"exponent_mismatches", s.exponent_mismatch},
+          {"pe", number(s.pe())},
+          {"pm", number(s.pm())},
+          {"pw", number(s.pw())},
+          {"mean_error_signed", number(s.mean_error_signed())},
+          {"mean_error_abs", number(s.mean_error_abs())},
+          {"e_rel", number(s.relative_error())},
+          {"rel_l2", number(s.rel_l2())},
+          {"nmse", number(s.nmse())},
+          {"cosine", number(s.cosine())},
+          {"max_abs", number(s.max_abs_delta)},
+          {"bit_equal", number(s.share_bit_equal())},
+          {"sign_flips", number(s.share_sign_flips())},
+          {"ulp_p50", s.ulp_quantile(0.5)},
+          {"ulp_p99", s.ulp_quantile(0.99)},
+          {"ulp_max", s.ulp_max},
+          {"partition", partition_json(s)}};
 }
 
 OrderedJson to_json(const Comparison& c) {
   const Interval interval = wilson95(c.accepted, c.cells);
-  OrderedJson out{{"profile", c.profile}, {"verdict", verdict_name(c.verdict)}, {"rule", c.rule}, {"metric", c.metric}, {"value", number(c.value)},
-                  {"threshold", number(c.threshold)}, {"unit", c.unit}, {"cells", c.cells}, {"accepted", c.accepted}};
-  out["accept_rate"] = c.cells ? OrderedJson(static_cast<double>(c.accepted) / static_cast<double>(c.cells)) : OrderedJson(nullptr);
+  OrderedJson out{
+      {"profile", c.profile},     {"verdict", verdict_name(c.verdict)}, {"rule", c.rule}, {"metric", c.metric},
+      {"value", number(c.value)}, {"threshold", number(c.threshold)},   {"unit", c.unit}, {"cells", c.cells},
+      {"accepted", c.accepted}};
+  out["accept_rate"] =
+      c.cells ? OrderedJson(static_cast<double>(c.accepted) / static_cast<double>(c.cells)) : OrderedJson(nullptr);
   out["wilson95"] = {interval.low, interval.high};
   out["pm_skipped"] = c.pm_skipped;
   out["first_failure"] = c.first_failure ? to_json(*c.first_failure) : OrderedJson(nullptr);

@@ -1,5 +1,6 @@
-// What verillm-experiments computes with NumPy for one cell, bit for bit: differences in the arrays' own dtype, literals rounded to it, the mean by
-// NumPy's pairwise summation. Definitions and what is wrong with them: docs/metrics.md.
+// What verillm-experiments computes with NumPy for one cell, bit for bit: differences in the arrays' own dtype,
+// literals rounded to it, the mean by NumPy's pairwise summation. Definitions and what is wrong with them:
+// docs/metrics.md.
 #include <algorithm>
 #include <bit>
 #include <cassert>
@@ -10,7 +11,8 @@
 namespace concord {
 namespace {
 
-// NumPy's float32 sum of a contiguous array: eight accumulators over at most 128 elements, halves (first one a multiple of 8) above.
+// NumPy's float32 sum of a contiguous array: eight accumulators over at most 128 elements, halves (first one a multiple
+// of 8) above.
 float pairwise_sum(const float* v, std::size_t n) {
   if (n < 8) {
     float sum = 0;
@@ -35,7 +37,8 @@ float pairwise_sum(const float* v, std::size_t n) {
 float buffered_sum(const std::vector<float>& v) {
   constexpr std::size_t kBuffer = 8192;
   float sum = 0;
-  for (std::size_t i = 0; i < v.size(); i += kBuffer) sum += pairwise_sum(v.data() + i, std::min(kBuffer, v.size() - i));
+  for (std::size_t i = 0; i < v.size(); i += kBuffer)
+    sum += pairwise_sum(v.data() + i, std::min(kBuffer, v.size() - i));
   return sum;
 }
 
@@ -78,7 +81,8 @@ SeedStats seed_stats(DType dtype, std::span<const std::byte> a, std::span<const 
   Counters c;
   float largest = 0;
   for (std::size_t i = 0; i < n; ++i) {
-    // The float32 difference of two halves, rounded to half, is the half difference: 24 >= 2 * 11 + 2 bits make the double rounding harmless.
+    // The float32 difference of two halves, rounded to half, is the half difference: 24 >= 2 * 11 + 2 bits make the
+    // double rounding harmless.
     const float d = std::fabs(x[i] - y[i]);
     delta[i] = half ? f16_to_f32(f32_to_f16(d)) : d;
     const Counters one = count_element(x[i], y[i], delta[i], literals(half), s);
@@ -86,7 +90,8 @@ SeedStats seed_stats(DType dtype, std::span<const std::byte> a, std::span<const 
     largest = std::isnan(largest) || largest > delta[i] ? largest : delta[i];  // a NaN stays, as in np.max
   }
   const double count = static_cast<double>(n);
-  const double mean = (half ? buffered_sum(delta) : pairwise_sum(delta.data(), n)) / count;  // divided in float64, then rounded once
+  const double mean =
+      (half ? buffered_sum(delta) : pairwise_sum(delta.data(), n)) / count;  // divided in float64, then rounded once
   s.mean_error = half ? f16_to_f32(f64_to_f16(mean)) : static_cast<double>(static_cast<float>(mean));
   s.max_error = largest;
   s.pe = static_cast<double>(c.exponent) / count;

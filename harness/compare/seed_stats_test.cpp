@@ -15,13 +15,17 @@ TEST(SeedStats, EqualsNumpyBitForBit) {
     const DType dtype = *dtype_from_name(c["dtype"].get<std::string>());
     const auto s = seed_stats(dtype, bytes_from_hex(dtype, c["a"]), bytes_from_hex(dtype, c["b"]));
     const Json& want = c["seed"];
-    const auto number = [&](double got, const char* key) { expect_same_bits(got, double_from_hex(want[key]), name + " " + key); };
+    const auto number = [&](double got, const char* key) {
+      expect_same_bits(got, double_from_hex(want[key]), name + " " + key);
+    };
     number(s.mean_error, "mean_error");
     number(s.max_error, "max_error");
     number(s.pe, "pe");
     number(s.pm, "pm");
     number(s.pw, "pw");
-    const auto count = [&](std::uint64_t got, const char* key) { EXPECT_EQ(got, want[key].get<std::uint64_t>()) << name << " " << key; };
+    const auto count = [&](std::uint64_t got, const char* key) {
+      EXPECT_EQ(got, want[key].get<std::uint64_t>()) << name << " " << key;
+    };
     count(s.exact, "exact");
     count(s.match_large, "match_large");
     count(s.match_small, "match_small");
@@ -31,7 +35,8 @@ TEST(SeedStats, EqualsNumpyBitForBit) {
 }
 
 TEST(SeedStats, TinyCaseByHand) {
-  const auto s = seed_stats(DType::kF32, from_doubles(DType::kF32, {1, 2, -3, 10}), from_doubles(DType::kF32, {1, 2.5, 3, 10.125}));
+  const auto s = seed_stats(DType::kF32, from_doubles(DType::kF32, {1, 2, -3, 10}),
+                            from_doubles(DType::kF32, {1, 2.5, 3, 10.125}));
   EXPECT_EQ(s.mean_error, (0 + 0.5 + 6 + 0.125) / 4);
   EXPECT_EQ(s.max_error, 6);
   EXPECT_EQ(s.pe, 0) << "the sign flip of 3 is invisible";
@@ -46,7 +51,9 @@ TEST(SeedStats, TinyCaseByHand) {
 
 // In float16 the literal 1e-7 is 2 * 2^-24 and 1e-5 is 168 * 2^-24: the borders are those, not the decimal ones.
 TEST(SeedStats, HalfLiteralsAreRoundedToHalf) {
-  const auto at = [](double d) { return seed_stats(DType::kF16, from_doubles(DType::kF16, {d}), from_doubles(DType::kF16, {0})); };
+  const auto at = [](double d) {
+    return seed_stats(DType::kF16, from_doubles(DType::kF16, {d}), from_doubles(DType::kF16, {0}));
+  };
   EXPECT_EQ(at(0x1p-24).pw, 1);
   EXPECT_EQ(at(0x2p-24).pw, 0);
   EXPECT_EQ(at(168 * 0x1p-24).pm, 0);

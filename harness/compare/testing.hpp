@@ -40,14 +40,17 @@ inline std::vector<std::byte> bytes_from_hex(DType dtype, const std::string& hex
   }
   return out;
 }
-inline double double_from_hex(const std::string& hex) { return std::bit_cast<double>(std::uint64_t{std::stoull(hex, nullptr, 16)}); }
+inline double double_from_hex(const std::string& hex) {
+  return std::bit_cast<double>(std::uint64_t{std::stoull(hex, nullptr, 16)});
+}
 
 // Equal, or both NaN: the payload of a computed NaN is nobody's promise.
 inline void expect_same_bits(double got, double want, const std::string& what) {
   if (std::isnan(want)) {
     EXPECT_TRUE(std::isnan(got)) << what;
   } else {
-    EXPECT_EQ(std::bit_cast<std::uint64_t>(got), std::bit_cast<std::uint64_t>(want)) << what << ": " << got << " against " << want;
+    EXPECT_EQ(std::bit_cast<std::uint64_t>(got), std::bit_cast<std::uint64_t>(want))
+        << what << ": " << got << " against " << want;
   }
 }
 
@@ -58,7 +61,8 @@ inline std::vector<std::byte> from_doubles(DType dtype, const std::vector<double
 }
 
 inline double normal(std::uint64_t seed, std::uint64_t stream, std::uint64_t i) {  // Box-Muller
-  return std::sqrt(-2 * std::log(uniform_open(seed, 2 * stream, i))) * std::cos(6.283185307179586 * uniform_open(seed, 2 * stream + 1, i));
+  return std::sqrt(-2 * std::log(uniform_open(seed, 2 * stream, i))) *
+         std::cos(6.283185307179586 * uniform_open(seed, 2 * stream + 1, i));
 }
 
 struct Pair {

@@ -1,5 +1,5 @@
-// TOPLOC (arXiv 2501.16007): the largest |x| of a chunk as a polynomial over GF(65497), evaluated at the verifier's own largest. As the public
-// library's C++ path does it; docs/metrics.md lists where its Python path differs.
+// TOPLOC (arXiv 2501.16007): the largest |x| of a chunk as a polynomial over GF(65497), evaluated at the verifier's own
+// largest. As the public library's C++ path does it; docs/metrics.md lists where its Python path differs.
 #include <algorithm>
 #include <array>
 #include <cmath>
@@ -29,8 +29,9 @@ bool larger(const Entry& x, const Entry& y) {
   return std::min(x.magnitude, nan) > std::min(y.magnitude, nan);
 }
 
-// Indices of the k largest |x|. Which of several equal values at the border are kept is decided by the selection algorithm: the same calls as
-// torch.topk makes on a CPU, so that the library's proofs are reproduced byte for byte (the order within the k does not matter to a proof).
+// Indices of the k largest |x|. Which of several equal values at the border are kept is decided by the selection
+// algorithm: the same calls as torch.topk makes on a CPU, so that the library's proofs are reproduced byte for byte
+// (the order within the k does not matter to a proof).
 std::vector<std::uint32_t> top_indices(std::span<const std::uint16_t> values, std::size_t k) {
   std::vector<Entry> queue(values.size());
   for (std::uint32_t i = 0; i < queue.size(); ++i) queue[i] = {static_cast<std::uint16_t>(values[i] & kAbsolute), i};
@@ -48,7 +49,8 @@ std::vector<std::uint32_t> top_indices(std::span<const std::uint16_t> values, st
 std::uint32_t injective_modulus(std::span<const std::uint32_t> indices) {
   std::vector<std::uint32_t> seen(kPrime, 0);  // seen[r] == m: residue r was met under modulus m
   for (std::uint32_t m = kPrime; m > 0; --m) {
-    const bool distinct = std::all_of(indices.begin(), indices.end(), [&](std::uint32_t i) { return std::exchange(seen[i % m], m) != m; });
+    const bool distinct = std::all_of(indices.begin(), indices.end(),
+                                      [&](std::uint32_t i) { return std::exchange(seen[i % m], m) != m; });
     if (distinct) return m;
   }
   return 0;
@@ -56,7 +58,9 @@ std::uint32_t injective_modulus(std::span<const std::uint32_t> indices) {
 
 std::uint32_t add(std::uint32_t a, std::uint32_t b) { return (a + b) % kPrime; }
 std::uint32_t sub(std::uint32_t a, std::uint32_t b) { return (a + kPrime - b) % kPrime; }
-std::uint32_t mul(std::uint32_t a, std::uint32_t b) { return static_cast<std::uint32_t>(std::uint64_t{a} * b % kPrime); }
+std::uint32_t mul(std::uint32_t a, std::uint32_t b) {
+  return static_cast<std::uint32_t>(std::uint64_t{a} * b % kPrime);
+}
 std::uint32_t inverse(std::uint32_t a) {  // a^(p-2), Fermat
   std::uint32_t result = 1;
   for (std::uint32_t e = kPrime - 2; e > 0; e >>= 1, a = mul(a, a))
@@ -64,7 +68,8 @@ std::uint32_t inverse(std::uint32_t a) {  // a^(p-2), Fermat
   return result;
 }
 
-// Coefficients, in ascending degree, of the polynomial through (x, y): Newton's divided differences, then expansion. All x distinct below the prime.
+// Coefficients, in ascending degree, of the polynomial through (x, y): Newton's divided differences, then expansion.
+// All x distinct below the prime.
 std::vector<std::uint32_t> interpolate(const std::vector<std::uint32_t>& x, std::vector<std::uint32_t> y) {
   const std::size_t n = x.size();
   for (std::size_t k = 1; k < n; ++k)
@@ -141,7 +146,8 @@ ToplocStats toploc_verify(std::span<const std::byte> proof, DType dtype, std::sp
   return out;
 }
 
-ToplocStats toploc_stats(DType dtype, std::span<const std::byte> prover, std::span<const std::byte> verifier, std::size_t topk) {
+ToplocStats toploc_stats(DType dtype, std::span<const std::byte> prover, std::span<const std::byte> verifier,
+                         std::size_t topk) {
   return toploc_verify(toploc_proof(dtype, prover, topk), dtype, verifier);
 }
 

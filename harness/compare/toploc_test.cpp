@@ -25,7 +25,8 @@ TEST(Toploc, EqualsThePublicPackage) {
   ASSERT_GE(file["cases"].size(), 20u);
   for (const auto& c : file["cases"]) {
     const std::string name = c["name"];
-    const auto prover = chunk(file["chunks"][c["prover"].get<std::string>()]), verifier = chunk(file["chunks"][c["verifier"].get<std::string>()]);
+    const auto prover = chunk(file["chunks"][c["prover"].get<std::string>()]),
+               verifier = chunk(file["chunks"][c["verifier"].get<std::string>()]);
     const std::size_t topk = c["topk"];
     const auto proof = toploc_proof(DType::kBF16, prover, topk);
     EXPECT_EQ(to_hex(proof), c["proof"].get<std::string>()) << name;
@@ -60,12 +61,14 @@ TEST(Toploc, FewerElementsThanTopk) {
 }
 
 TEST(Toploc, MeanAndUpperMedianByHand) {
-  const auto a = from_doubles(DType::kBF16, {1, 1 + 3.0 / 128, 8, 4}), b = from_doubles(DType::kBF16, {1 + 1.0 / 128, 1, 2, 4});
+  const auto a = from_doubles(DType::kBF16, {1, 1 + 3.0 / 128, 8, 4}),
+             b = from_doubles(DType::kBF16, {1 + 1.0 / 128, 1, 2, 4});
   const auto s = toploc_stats(DType::kBF16, a, b, 4);  // errors 1, 3, 0; 8 against 2 mismatches
   EXPECT_EQ(s.exponent_mismatches, 1u);
   EXPECT_EQ(s.mantissa_mean, 4.0 / 3);
   EXPECT_EQ(s.mantissa_median, 1);
-  const auto t = toploc_stats(DType::kBF16, from_doubles(DType::kBF16, {1, 2}), from_doubles(DType::kBF16, {1, 2 + 6.0 / 64}), 2);
+  const auto t =
+      toploc_stats(DType::kBF16, from_doubles(DType::kBF16, {1, 2}), from_doubles(DType::kBF16, {1, 2 + 6.0 / 64}), 2);
   EXPECT_EQ(t.mantissa_median, 6) << "the upper one of two";
 }
 
@@ -76,7 +79,8 @@ TEST(Toploc, SignIsInvisible) {
 
 TEST(Toploc, NullAndShortProofsMismatchEverywhere) {
   const auto chunk_bytes = from_doubles(DType::kBF16, {1, 2, 3});
-  for (std::size_t size : {0, 1, 2, 3}) EXPECT_EQ(toploc_verify(std::vector<std::byte>(size), DType::kBF16, chunk_bytes).topk, 0u);
+  for (std::size_t size : {0, 1, 2, 3})
+    EXPECT_EQ(toploc_verify(std::vector<std::byte>(size), DType::kBF16, chunk_bytes).topk, 0u);
   const auto s = toploc_verify(std::vector<std::byte>(8), DType::kBF16, chunk_bytes);
   EXPECT_EQ(s.exponent_mismatches, 3u);
   EXPECT_EQ(s.mantissa_mean, std::numeric_limits<double>::infinity());
@@ -92,7 +96,9 @@ TEST(Toploc, NanComesFirst) {
   const auto s = toploc_stats(DType::kBF16, from_doubles(DType::kBF16, v), from_doubles(DType::kBF16, v), 2);
   EXPECT_EQ(s.exponent_mismatches, 0u);
   EXPECT_EQ(s.mantissa_mean, 0);
-  EXPECT_GT(toploc_stats(DType::kBF16, from_doubles(DType::kBF16, w), from_doubles(DType::kBF16, v), 2).exponent_mismatches, 0u);
+  EXPECT_GT(
+      toploc_stats(DType::kBF16, from_doubles(DType::kBF16, w), from_doubles(DType::kBF16, v), 2).exponent_mismatches,
+      0u);
 }
 
 }  // namespace
