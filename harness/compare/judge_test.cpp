@@ -161,9 +161,12 @@ TEST(Conclude, SpecialRefusesWhateverTheRate) {
 
 TEST(Conclude, AgreeingNanProveNothing) {
   auto c = counted(20, 20);
-  c.total.both_nonfinite = 1;
-  conclude(Profile{}, nullptr, c);
-  EXPECT_EQ(c.verdict, Verdict::kInconclusive);
+  for (std::uint64_t n : {1, 2, 1000}) {
+    c = counted(20, 20);
+    c.total.both_nonfinite = n;
+    conclude(Profile{}, nullptr, c);
+    EXPECT_EQ(c.verdict, Verdict::kInconclusive);
+  }
   c = counted(2, 20);
   c.total.both_nonfinite = 1;
   conclude(Profile{}, nullptr, c);
