@@ -192,6 +192,7 @@ void add_options(CLI::App& command, Options& o) {
   command.add_option("REFERENCE", o.reference, "capture of the verifier")->required();
   command.add_option("--profile", o.profiles, "names or files of profiles, separated by commas")
       ->delimiter(',')
+      ->allow_extra_args(false)
       ->capture_default_str();
   command.add_option("--activations", o.context.activations,
                      "key of a calibrated profile's limits (default: the dtype that is judged)");
