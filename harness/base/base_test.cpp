@@ -87,6 +87,13 @@ INSTANTIATE_TEST_SUITE_P(Base, JsonRefuses,
                                          BadJson{R"({"a":NaN})", "json.syntax"}, BadJson{"{\"a\":\"\xff\"}", "json.not_utf8"},
                                          BadJson{"{\"a\":\"\xc0\xaf\"}", "json.not_utf8"}));
 
+TEST(Json, ANulByteDoesNotHideWhatFollows) {
+  const auto result = parse_json(std::string_view("{}\0garbage", 10), "f");
+  ASSERT_FALSE(result);
+  EXPECT_EQ(result.error().code, "json.syntax");
+  EXPECT_EQ(result.error().offset, 2u);
+}
+
 TEST(Json, DepthAndCountAreLimited) {
   EXPECT_EQ(parse_json(std::string(100000, '['), "f").error().code, "json.too_deep");
   std::string many = "[0";

@@ -67,5 +67,6 @@ inline constexpr int kOk = 0, kConformance = 1, kBadInput = 2, kMissingDevice = 
   auto tmp = (expr);                                            \
   if (!tmp) return std::unexpected(std::move(tmp).error());     \
   var = std::move(tmp).value()
-#define CONCORD_CHECK(expr)                                                                \
-  if (auto concord_status = (expr); !concord_status) return std::unexpected(std::move(concord_status).error())
+#define CONCORD_CHECK(expr) CONCORD_CHECK_IMPL(CONCORD_CAT(concord_status_, __LINE__), expr)
+#define CONCORD_CHECK_IMPL(tmp, expr) \
+  if (auto tmp = (expr); !tmp) return std::unexpected(std::move(tmp).error())

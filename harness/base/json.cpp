@@ -107,6 +107,9 @@ class StrictBuilder {
 Result<Json> parse_json(std::string_view text, const std::string& file, std::string_view prefix, const JsonLimits& limits,
                         std::uint64_t base_offset) {
   const std::string code(prefix);
+  // The parser takes a NUL for the end of its input, so that whatever followed would go unread.
+  if (const std::size_t nul = text.find('\0'); nul != std::string_view::npos)
+    return bad_input(code + ".syntax", "a NUL byte, which JSON does not allow", file, base_offset + nul);
   const char* reached = text.data();
   StrictBuilder builder(limits);
   const bool ok = Json::sax_parse(CountingIterator(text.data(), &reached),

@@ -1,6 +1,7 @@
 // `concord capture`: one prover or verifier run, its hidden states into a capture file.
 #include <fmt/format.h>
 
+#include <algorithm>
 #include <memory>
 #include <string>
 
@@ -28,6 +29,9 @@ Status replay_from(const std::string& file, RunRequest& request) {
     return bad_input("capture.different_workload",
                      fmt::format("it is of workload \"{}\" ({}), not of \"{}\" ({}); name the same --workload", h.workload_id,
                                  h.workload_digest, request.workload.id, request.workload.digest()), file);
+  if (h.prompt_tokens != static_cast<std::int64_t>(request.workload.tokens.size()) ||
+      !std::equal(request.workload.tokens.begin(), request.workload.tokens.end(), h.tokens.begin()))
+    return bad_input("capture.different_prompt", "its first tokens are not the workload's prompt", file);
   request.generated.assign(h.tokens.begin() + h.prompt_tokens, h.tokens.end());
   request.nonce = h.nonce;
   return {};

@@ -35,7 +35,9 @@ std::string proc_value(const char* file, std::string_view name) {
   std::ifstream in(file);
   for (std::string line; std::getline(in, line);) {
     const std::size_t colon = line.find(':');
-    if (colon == std::string::npos || std::string_view(line).substr(0, line.find_last_not_of(" \t:", colon) + 1) != name) continue;
+    if (colon == std::string::npos ||
+        std::string_view(line).substr(0, line.find_last_not_of(" \t:", colon) + 1) != name)
+      continue;
     const std::size_t begin = line.find_first_not_of(" \t", colon + 1);
     return begin == std::string::npos ? "" : line.substr(begin);
   }
@@ -49,9 +51,10 @@ std::uint64_t proc_kib(std::string_view name) {  // "MemTotal: 123 kB" in bytes
 
 // The instruction sets that matter to arithmetic and hashing, in the words of /proc/cpuinfo.
 std::vector<std::string> processor_features() {
-  static const std::set<std::string> kKnown = {"sse4_2", "avx", "f16c", "fma", "avx2", "avx_vnni", "avx512f", "avx512dq", "avx512bw", "avx512vl",
-                                               "avx512_vnni", "avx512_bf16", "avx512_fp16", "amx_tile", "amx_bf16", "amx_int8", "sha_ni",
-                                               "asimd", "asimdhp", "bf16", "sve", "sve2"};
+  static const std::set<std::string> kKnown = {
+      "sse4_2",   "avx",      "f16c",        "fma",         "avx2",        "avx_vnni", "avx512f",  "avx512dq",
+      "avx512bw", "avx512vl", "avx512_vnni", "avx512_bf16", "avx512_fp16", "amx_tile", "amx_bf16", "amx_int8",
+      "sha_ni",   "asimd",    "asimdhp",     "bf16",        "sve",         "sve2"};
   std::string flags = proc_value("/proc/cpuinfo", "flags");
   if (flags.empty()) flags = proc_value("/proc/cpuinfo", "Features");
   std::vector<std::string> found;
@@ -97,10 +100,15 @@ std::string build_flags() {
 // What would make a missing backend available.
 std::string remedy(const std::string& id) {
   const std::string backend = id.substr(0, id.find(':'));
-  const std::string place = fmt::format("put libconcord_backend_{}.so beside the program, into ../lib/concord, or into a folder named by CONCORD_BACKEND_PATH",
-                                        printable(backend));
-  if (backend == "cuda") return "build with -DCONCORD_CUDA=ON where the CUDA toolkit is installed (needs an NVIDIA driver to run), or " + place;
-  if (backend == "hip") return "build with -DCONCORD_HIP=ON where ROCm's HIP is installed (needs an AMD driver to run), or " + place;
+  const std::string place = fmt::format(
+      "put libconcord_backend_{}.so beside the program, into ../lib/concord, or into a folder named by "
+      "CONCORD_BACKEND_PATH",
+      printable(backend));
+  if (backend == "cuda")
+    return "build with -DCONCORD_CUDA=ON where the CUDA toolkit is installed (needs an NVIDIA driver to run), or " +
+           place;
+  if (backend == "hip")
+    return "build with -DCONCORD_HIP=ON where ROCm's HIP is installed (needs an AMD driver to run), or " + place;
   return place;
 }
 
@@ -114,7 +122,8 @@ std::vector<Missing> missing_of(const Backends& backends, const std::vector<std:
     const auto found = backends.resolve(id);
     if (found) continue;
     const bool there = found.error().code == "device.unavailable";
-    missing.push_back({id, found.error().message, there ? "another processor, driver or environment, as the reason says" : remedy(id)});
+    missing.push_back({id, found.error().message,
+                       there ? "another processor, driver or environment, as the reason says" : remedy(id)});
   }
   return missing;
 }
@@ -122,17 +131,28 @@ std::vector<Missing> missing_of(const Backends& backends, const std::vector<std:
 OrderedJson device_json(const DeviceFacts& d) {
   OrderedJson j = {{"id", d.id}, {"backend", d.backend}, {"available", d.available}};
   if (!d.available) j["why"] = d.why;
-  j.update(OrderedJson{{"name", d.name}, {"vendor", d.vendor}, {"architecture", d.architecture}, {"driver", d.driver}, {"libraries", d.libraries},
-                       {"features", d.features}, {"compute_units", d.compute_units}, {"memory_bytes", d.memory_bytes}, {"plugin", d.plugin},
+  j.update(OrderedJson{{"name", d.name},
+                       {"vendor", d.vendor},
+                       {"architecture", d.architecture},
+                       {"driver", d.driver},
+                       {"libraries", d.libraries},
+                       {"features", d.features},
+                       {"compute_units", d.compute_units},
+                       {"memory_bytes", d.memory_bytes},
+                       {"plugin", d.plugin},
                        {"build", d.build}});
   return j;
 }
 
 OrderedJson machine_json(const Options& options) {
   const auto [folder, free] = disk_free(options.results);
-  return {{"processor", proc_value("/proc/cpuinfo", "model name")}, {"features", processor_features()},
-          {"cores", std::thread::hardware_concurrency()}, {"memory_bytes", proc_kib("MemTotal")},
-          {"memory_available_bytes", proc_kib("MemAvailable")}, {"results_folder", folder}, {"disk_free_bytes", free},
+  return {{"processor", proc_value("/proc/cpuinfo", "model name")},
+          {"features", processor_features()},
+          {"cores", std::thread::hardware_concurrency()},
+          {"memory_bytes", proc_kib("MemTotal")},
+          {"memory_available_bytes", proc_kib("MemAvailable")},
+          {"results_folder", folder},
+          {"disk_free_bytes", free},
           {"disk_writable", access(folder.c_str(), W_OK) == 0}};
 }
 
@@ -147,13 +167,17 @@ std::string compiler_name() {
 // Variables that change what is found or how it runs; an empty value is one that is not set.
 OrderedJson environment_json() {
   OrderedJson j = OrderedJson::object();
-  for (const char* name : {"CONCORD_BACKEND_PATH", "CONCORD_CPU_MASK", "ONEDNN_MAX_CPU_ISA", "OMP_NUM_THREADS", "CUDA_VISIBLE_DEVICES", "HIP_VISIBLE_DEVICES"})
+  for (const char* name : {"CONCORD_BACKEND_PATH", "CONCORD_CPU_MASK", "ONEDNN_MAX_CPU_ISA", "OMP_NUM_THREADS",
+                           "CUDA_VISIBLE_DEVICES", "HIP_VISIBLE_DEVICES"})
     if (const char* value = std::getenv(name); value && *value) j[name] = printable(value);
   return j;
 }
 
 OrderedJson software_json() {
-  return {{"compiler", compiler_name()}, {"build", build_flags()}, {"openssl", OpenSSL_version(OPENSSL_VERSION)}, {"fmt", FMT_VERSION}};
+  return {{"compiler", compiler_name()},
+          {"build", build_flags()},
+          {"openssl", OpenSSL_version(OPENSSL_VERSION)},
+          {"fmt", FMT_VERSION}};
 }
 
 Result<OrderedJson> model_json(const std::string& path) {
@@ -164,13 +188,17 @@ Result<OrderedJson> model_json(const std::string& path) {
     bytes += t.bytes, unreadable += !t.decodable;
     if (!t.decodable && types.find(t.type) == std::string::npos) types += (types.empty() ? "" : ", ") + t.type;
   }
-  OrderedJson j = {{"path", path}, {"format", checkpoint->format()}, {"tensors", checkpoint->tensors().size()}, {"bytes", bytes}};
+  OrderedJson j = {
+      {"path", path}, {"format", checkpoint->format()}, {"tensors", checkpoint->tensors().size()}, {"bytes", bytes}};
   if (unreadable) j["not_decodable"] = fmt::format("{} tensors of type {}", unreadable, types);
   return j;
 }
 
 OrderedJson report_of(const Options& options, const Backends& backends, const std::vector<Missing>& missing) {
-  OrderedJson j = {{"schema", "concord.doctor/1"}, {"machine", machine_json(options)}, {"software", software_json()}, {"environment", environment_json()}};
+  OrderedJson j = {{"schema", "concord.doctor/1"},
+                   {"machine", machine_json(options)},
+                   {"software", software_json()},
+                   {"environment", environment_json()}};
   j["devices"] = OrderedJson::array(), j["plugin_failures"] = OrderedJson::array(), j["missing"] = OrderedJson::array();
   for (const DeviceFacts& d : backends.devices()) j["devices"].push_back(device_json(d));
   for (const PluginFailure& f : backends.failures()) j["plugin_failures"].push_back({{"path", f.path}, {"why", f.why}});
@@ -191,14 +219,16 @@ void print_machine(const OrderedJson& report) {
              m["disk_writable"].get<bool>() ? "" : " (NOT WRITABLE)");
   fmt::print("compiler    {}; {}\n", software["compiler"].get<std::string>(), software["build"].get<std::string>());
   fmt::print("libraries   {}\n", software["openssl"].get<std::string>());
-  for (const auto& [name, value] : report["environment"].items()) fmt::print("environment {}={}\n", name, value.get<std::string>());
+  for (const auto& [name, value] : report["environment"].items())
+    fmt::print("environment {}={}\n", name, value.get<std::string>());
 }
 
 void print_devices(const Backends& backends) {
   fmt::print("devices\n");
   for (const DeviceFacts& d : backends.devices()) {
     if (!d.available) continue;
-    fmt::print("  {:<14}{}; {}; {} compute units, {:.1f} GiB\n", d.id, d.name, d.libraries, d.compute_units, static_cast<double>(d.memory_bytes) / kGiB);
+    fmt::print("  {:<14}{}; {}; {} compute units, {:.1f} GiB\n", d.id, d.name, d.libraries, d.compute_units,
+               static_cast<double>(d.memory_bytes) / kGiB);
   }
   for (const DeviceFacts& d : backends.devices())
     if (!d.available) fmt::print("  {:<14}NOT AVAILABLE: {}\n", d.id, d.why);
@@ -207,9 +237,11 @@ void print_devices(const Backends& backends) {
 }
 
 void print_model(const OrderedJson& m) {
-  fmt::print("model       {}: {}, {} tensors, {:.2f} GiB\n", m["path"].get<std::string>(), m["format"].get<std::string>(),
-             m["tensors"].get<std::size_t>(), static_cast<double>(m["bytes"].get<std::uint64_t>()) / kGiB);
-  if (m.contains("not_decodable")) fmt::print("            cannot be decoded: {}\n", m["not_decodable"].get<std::string>());
+  fmt::print("model       {}: {}, {} tensors, {:.2f} GiB\n", m["path"].get<std::string>(),
+             m["format"].get<std::string>(), m["tensors"].get<std::size_t>(),
+             static_cast<double>(m["bytes"].get<std::uint64_t>()) / kGiB);
+  if (m.contains("not_decodable"))
+    fmt::print("            cannot be decoded: {}\n", m["not_decodable"].get<std::string>());
 }
 
 void run_doctor(const Options& options, Context& context) {
@@ -218,8 +250,10 @@ void run_doctor(const Options& options, Context& context) {
   OrderedJson report = report_of(options, backends, missing);
   if (!options.model.empty()) {
     auto model = model_json(options.model);
-    if (model) report["model"] = *model;
-    else report["model"] = {{"path", options.model}, {"error", model.error().code}}, context.fail(model.error());
+    if (model)
+      report["model"] = *model;
+    else
+      report["model"] = {{"path", options.model}, {"error", model.error().code}}, context.fail(model.error());
   }
   if (options.json) {
     fmt::print("{}\n", report.dump(2, ' ', false, OrderedJson::error_handler_t::replace));
@@ -229,16 +263,25 @@ void run_doctor(const Options& options, Context& context) {
     if (report.contains("model") && !report["model"].contains("error")) print_model(report["model"]);
   }
   for (const Missing& m : missing)
-    context.fail(Error{ErrorKind::kMissingDevice, "device.required", fmt::format("required backend {} is missing: {}. To get it: {}", printable(m.id), m.reason, m.remedy), {}, {}});
+    context.fail(
+        Error{ErrorKind::kMissingDevice,
+              "device.required",
+              fmt::format("required backend {} is missing: {}. To get it: {}", printable(m.id), m.reason, m.remedy),
+              {},
+              {}});
 }
 
 }  // namespace
 
 void add_doctor_command(CLI::App& root, Context& context) {
   auto options = std::make_shared<Options>();
-  CLI::App* command = root.add_subcommand("doctor", "Show the machine, libraries, backends and devices, and what is missing");
+  CLI::App* command =
+      root.add_subcommand("doctor", "Show the machine, libraries, backends and devices, and what is missing");
   command->add_flag("--json", options->json, "Print one JSON document");
-  command->add_option("--require-backends", options->required, "Backends or devices that must be there (exit 3 otherwise): cuda,cpu:avx512")->delimiter(',');
+  command
+      ->add_option("--require-backends", options->required,
+                   "Backends or devices that must be there (exit 3 otherwise): cuda,cpu:avx512")
+      ->delimiter(',');
   command->add_option("--model", options->model, "A checkpoint to try: file or folder");
   command->add_option("--results", options->results, "Folder whose free space is reported")->capture_default_str();
   command->callback([options, &context] { run_doctor(*options, context); });

@@ -53,17 +53,21 @@ std::string table_fault(const concord_backend* t) {
   if (t->struct_size < sizeof(concord_backend))
     return fmt::format("its table has {} bytes, expected at least {}", t->struct_size, sizeof(concord_backend));
   if (t->abi_major != CONCORD_ABI_MAJOR)
-    return fmt::format("it was built for ABI {}.{}, this program speaks {}.{}", t->abi_major, t->abi_minor, CONCORD_ABI_MAJOR,
-                       CONCORD_ABI_MINOR);
+    return fmt::format("it was built for ABI {}.{}, this program speaks {}.{}", t->abi_major, t->abi_minor,
+                       CONCORD_ABI_MAJOR, CONCORD_ABI_MINOR);
   if (!t->name || !*t->name || !t->version || !t->build) return "its table has no name, version or build";
   const bool complete = t->device_count && t->device_info && t->device_open && t->device_close && t->buffer_create &&
-                        t->buffer_destroy && t->upload && t->download && t->weight_create && t->weight_destroy && t->supports &&
-                        t->run && t->stream_create && t->stream_destroy && t->synchronize;
+                        t->buffer_destroy && t->upload && t->download && t->weight_create && t->weight_destroy &&
+                        t->supports && t->run && t->stream_create && t->stream_destroy && t->synchronize;
   return complete ? "" : "its table has an empty entry";
 }
 
-// Loads a file and asks for its table. Never unloads: threads and device contexts of a vendor library do not survive it.
+// Loads a file and asks for its table. Never unloads: threads and device contexts of a vendor library do not survive
+// it.
 std::expected<const concord_backend*, std::string> table_of(const std::string& path) {
+  // Libraries with an OpenMP pool spin while they wait, by default. Workers run side by side, and a spinning one takes the processor from the one that works: tens of
+  // times slower here. Read by the OpenMP runtime when the plug-in brings it in; a value set by the user stands.
+  ::setenv("OMP_WAIT_POLICY", "passive", 0);
   void* handle = dlopen(path.c_str(), RTLD_NOW | RTLD_LOCAL);
   if (!handle) {
     const char* why = dlerror();
@@ -86,7 +90,8 @@ DeviceFacts facts_of(const concord_device_info& info, const concord_backend& tab
   DeviceFacts f;
   const auto text = [](const auto& field) { return bounded_text(field, sizeof field); };
   f.id = text(info.id), f.backend = table.name, f.available = info.available != 0, f.why = text(info.why);
-  f.name = text(info.name), f.vendor = text(info.vendor), f.architecture = text(info.architecture), f.driver = text(info.driver);
+  f.name = text(info.name), f.vendor = text(info.vendor), f.architecture = text(info.architecture),
+  f.driver = text(info.driver);
   f.libraries = text(info.libraries), f.features = text(info.features);
   f.compute_units = info.compute_units, f.memory_bytes = info.memory_bytes;
   f.plugin = path, f.build = fmt::format("{} {}, {}", table.name, table.version, table.build);
@@ -99,7 +104,8 @@ Backends Backends::discover() { return discover(search_path()); }
 
 Backends Backends::discover(const std::vector<std::string>& folders) {
   Backends found;
-  std::set<std::string> seen;  // one file once, whatever the folder order; an earlier folder wins over a later one of equal name
+  std::set<std::string>
+      seen;  // one file once, whatever the folder order; an earlier folder wins over a later one of equal name
   for (const std::string& folder : folders)
     for (const std::string& path : plugin_files(folder))
       if (seen.insert(fs::path(path).filename().string()).second) found.load(path);
@@ -155,7 +161,8 @@ Result<std::size_t> Backends::find(const std::string& id) const {
     if (d.id == id) break;
   }
   if (refused)
-    return fail(ErrorKind::kMissingDevice, "device.unavailable", fmt::format("device {} is not available: {}", refused->id, refused->why));
+    return fail(ErrorKind::kMissingDevice, "device.unavailable",
+                fmt::format("device {} is not available: {}", refused->id, refused->why));
   return fail(ErrorKind::kMissingDevice, "device.unknown",
               fmt::format("no device '{}'; found: {}", printable(id), known.empty() ? "none" : known));
 }
@@ -176,8 +183,9 @@ Result<Device> Backends::open(const std::string& id, unsigned threads) const {
   if (status != CONCORD_OK || !device.device_) {
     device.device_ = nullptr;
     const std::string said = bounded_text(err.message, sizeof err.message);
-    return fail(ErrorKind::kInternal, "device.open",
-                fmt::format("device {} could not be opened: {}", devices_[index].id, said.empty() ? "no reason given" : said));
+    return fail(
+        ErrorKind::kInternal, "device.open",
+        fmt::format("device {} could not be opened: {}", devices_[index].id, said.empty() ? "no reason given" : said));
   }
   device.table_ = table, device.facts_ = devices_[index];
   device.threads_ = threads ? threads : devices_[index].compute_units;

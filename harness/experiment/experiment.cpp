@@ -150,13 +150,21 @@ class Executor {
                                                       : CaseStatus::kFail;
   }
 
+  // The layers' statistics do not depend on the profile: they stand once in a record.
+  static OrderedJson without_layer_stats(OrderedJson profile) {
+    for (OrderedJson& layer : profile["layers"]) layer.erase("stats");
+    return profile;
+  }
+
   static void fill(Record& record, const ExperimentSpec& e, const Proof& proof, const RunOutcome& verified,
                    const WorkerReady& verifier_ready, const std::vector<Comparison>& results, const TokenResult& tokens) {
     for (const Comparison& result : results)
       if (result.profile == e.decide) decide(record, e, result, tokens);
     OrderedJson& b = record.body;
     b["profiles"] = OrderedJson::object();
-    for (const Comparison& result : results) b["profiles"][result.profile] = to_json(result);
+    for (const Comparison& result : results) b["profiles"][result.profile] = without_layer_stats(to_json(result));
+    b["layers"] = OrderedJson::array();
+    for (const LayerResult& layer : results.front().layers) b["layers"].push_back({{"layer", layer.layer}, {"stats", to_json(layer.stats)}});
     b["tokens"] = to_json(tokens);
     b["generated"] = std::vector<std::int32_t>(verified.tokens.begin() + static_cast<std::ptrdiff_t>(proof.request.workload.tokens.size()),
                                                verified.tokens.end());
@@ -175,7 +183,8 @@ class Executor {
                     {"prover_root", proof.outcome.root},
                     {"verifier_root", verified.root},
                     {"nonce", proof.request.nonce}};
-    for (const auto& [key, value] : provenance().items()) b[key] = value;
+    const OrderedJson origin = provenance();  // named: a temporary would not live through the loop
+    for (const auto& [key, value] : origin.items()) b[key] = value;
   }
 
   const RunSettings& s_;

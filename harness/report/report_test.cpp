@@ -9,7 +9,7 @@ OrderedJson profile(std::uint64_t accepted, std::uint64_t cells, const char* ver
   return {{"verdict", verdict},
           {"cells", cells},
           {"accepted", accepted},
-          {"layers", {{{"layer", 8}, {"cells", cells}, {"accepted", accepted}, {"rel_l2", 0.25}}}},
+          {"layers", {{{"layer", 8}, {"cells", cells}, {"accepted", accepted}}}},
           {"total", {{"pe", 0.5}, {"pm", nullptr}, {"rel_l2", 0.25}}}};
 }
 
@@ -18,7 +18,7 @@ Record record(const char* experiment, int i, CaseStatus status, const char* expe
   r.body = {{"title", "t"}, {"class", "homogeneous"}, {"expect", expect}, {"decide", "rel-l2"}, {"seed_accept_rate_min", 0.9},
             {"prover", {{"device", "cpu:a"}, {"precision", "bf16"}}}, {"verifier", {{"device", "cpu:b"}, {"precision", "bf16"}}}};
   if (status == CaseStatus::kPass || status == CaseStatus::kFail)
-    r.body["profiles"] = {{"rel-l2", profile(3, 4, "REJECT")}, {"seed", profile(4, 4, "ACCEPT")}};
+    r.body["layers"] = {{{"layer", 8}, {"stats", {{"rel_l2", 0.25}}}}}, r.body["profiles"] = {{"rel-l2", profile(3, 4, "REJECT")}, {"seed", profile(4, 4, "ACCEPT")}};
   return r;
 }
 
@@ -31,6 +31,7 @@ TEST(Summary, CountsCellsAndVerdicts) {
   EXPECT_EQ(g.profiles.at("rel-l2").reject, 2u);
   EXPECT_EQ(g.layers.at(8).at("seed").cells, 8u);
   EXPECT_DOUBLE_EQ(g.metrics.pe.value(), 0.5);
+  EXPECT_DOUBLE_EQ(g.layer_rel_l2.at(8).value(), 0.25);
   EXPECT_EQ(g.metrics.pm.n, 0u);  // not applicable is not zero
   EXPECT_EQ(s.exit_code(), 0);
   EXPECT_EQ(s.verdict_line("cpu:a"), "GREEN: 2 executed of 2 required, 2 as expected, on cpu:a");

@@ -35,7 +35,7 @@ void add_metrics(Metrics& m, const OrderedJson& total) {
                                                  {&m.mean_signed, "mean_error_signed"},
                                                  {&m.mean_abs, "mean_error_abs"},
                                                  {&m.rel_l2, "rel_l2"},
-                                                 {&m.bit_equal, "share_bit_equal"}};
+                                                 {&m.bit_equal, "bit_equal"}};
   for (const auto& [mean, key] : table) mean->add(number(total, key));
 }
 
@@ -48,7 +48,6 @@ void add_profiles(GroupSummary& g, const OrderedJson& profiles, const std::strin
     for (const OrderedJson& layer : child(p, "layers")) {
       const auto index = static_cast<std::int64_t>(number(layer, "layer", -1));
       g.layers[index][name].add({count_of(layer, "accepted"), count_of(layer, "cells")});
-      if (name == decide) g.layer_rel_l2[index].add(number(layer, "rel_l2"));
     }
     if (name == decide) add_metrics(g.metrics, child(p, "total"));
   }
@@ -58,6 +57,8 @@ void add_record(GroupSummary& g, const Record& r) {
   ++g.statuses[r.status];
   if (r.status != CaseStatus::kPass) g.reasons.push_back(fmt::format("{}: {}: {}", r.id, status_name(r.status), r.reason));
   add_profiles(g, child(r.body, "profiles"), text(r.body, "decide"));
+  for (const OrderedJson& layer : child(r.body, "layers"))
+    g.layer_rel_l2[static_cast<std::int64_t>(number(layer, "layer", -1))].add(number(child(layer, "stats"), "rel_l2"));
   const OrderedJson& tokens = child(r.body, "tokens");
   g.tokens += static_cast<std::int64_t>(count_of(tokens, "tokens"));
   g.tokens_equal += static_cast<std::int64_t>(count_of(tokens, "equal"));
