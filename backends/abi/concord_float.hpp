@@ -14,13 +14,18 @@ namespace concord_abi {
 // Bytes per element; 0 for CONCORD_U4, which has no byte per element, and for unknown values.
 constexpr std::size_t dtype_bytes(std::uint32_t dtype) {
   switch (dtype) {
-    case CONCORD_F64: return 8;
+    case CONCORD_F64:
+      return 8;
     case CONCORD_F32:
-    case CONCORD_I32: return 4;
+    case CONCORD_I32:
+      return 4;
     case CONCORD_F16:
-    case CONCORD_BF16: return 2;
-    case CONCORD_I8: return 1;
-    default: return 0;
+    case CONCORD_BF16:
+      return 2;
+    case CONCORD_I8:
+      return 1;
+    default:
+      return 0;
   }
 }
 constexpr const char* dtype_name(std::uint32_t dtype) {
@@ -59,8 +64,8 @@ inline std::uint16_t f32_to_f16(float f) {
   return static_cast<std::uint16_t>(sign | ((magnitude - 0x38000000u + 0xfffu + ((magnitude >> 13) & 1u)) >> 13));
 }
 
-// The float next to d whose last bit says that something was cut off (round to odd, Boldo and Melquiond 2008): rounding it
-// again to a format at least two bits narrower gives the correct rounding of d itself.
+// The float next to d whose last bit says that something was cut off (round to odd, Boldo and Melquiond 2008): rounding
+// it again to a format at least two bits narrower gives the correct rounding of d itself.
 inline float round_to_odd(double d) {
   const float f = static_cast<float>(d);
   if (std::isnan(f) || std::isinf(f) || static_cast<double>(f) == d) return f;
@@ -85,34 +90,58 @@ void store_as(std::byte* p, std::size_t i, T v) {
 // n elements from src, widened exactly to double.
 inline void load_f64(std::uint32_t dtype, const std::byte* src, std::size_t n, double* out) {
   switch (dtype) {
-    case CONCORD_F64: std::memcpy(out, src, n * 8); return;
-    case CONCORD_F32: for (std::size_t i = 0; i < n; ++i) out[i] = load_as<float>(src, i); return;
-    case CONCORD_F16: for (std::size_t i = 0; i < n; ++i) out[i] = f16_to_f32(load_as<std::uint16_t>(src, i)); return;
-    default: for (std::size_t i = 0; i < n; ++i) out[i] = bf16_to_f32(load_as<std::uint16_t>(src, i));
+    case CONCORD_F64:
+      std::memcpy(out, src, n * 8);
+      return;
+    case CONCORD_F32:
+      for (std::size_t i = 0; i < n; ++i) out[i] = load_as<float>(src, i);
+      return;
+    case CONCORD_F16:
+      for (std::size_t i = 0; i < n; ++i) out[i] = f16_to_f32(load_as<std::uint16_t>(src, i));
+      return;
+    default:
+      for (std::size_t i = 0; i < n; ++i) out[i] = bf16_to_f32(load_as<std::uint16_t>(src, i));
   }
 }
 // n doubles to dst, each rounded once.
 inline void store_f64(std::uint32_t dtype, const double* in, std::size_t n, std::byte* dst) {
   switch (dtype) {
-    case CONCORD_F64: std::memcpy(dst, in, n * 8); return;
-    case CONCORD_F32: for (std::size_t i = 0; i < n; ++i) store_as(dst, i, static_cast<float>(in[i])); return;
-    case CONCORD_F16: for (std::size_t i = 0; i < n; ++i) store_as(dst, i, f64_to_f16(in[i])); return;
-    default: for (std::size_t i = 0; i < n; ++i) store_as(dst, i, f64_to_bf16(in[i]));
+    case CONCORD_F64:
+      std::memcpy(dst, in, n * 8);
+      return;
+    case CONCORD_F32:
+      for (std::size_t i = 0; i < n; ++i) store_as(dst, i, static_cast<float>(in[i]));
+      return;
+    case CONCORD_F16:
+      for (std::size_t i = 0; i < n; ++i) store_as(dst, i, f64_to_f16(in[i]));
+      return;
+    default:
+      for (std::size_t i = 0; i < n; ++i) store_as(dst, i, f64_to_bf16(in[i]));
   }
 }
 // The same for float; dtype is F32, F16 or BF16.
 inline void load_f32(std::uint32_t dtype, const std::byte* src, std::size_t n, float* out) {
   switch (dtype) {
-    case CONCORD_F32: std::memcpy(out, src, n * 4); return;
-    case CONCORD_F16: for (std::size_t i = 0; i < n; ++i) out[i] = f16_to_f32(load_as<std::uint16_t>(src, i)); return;
-    default: for (std::size_t i = 0; i < n; ++i) out[i] = bf16_to_f32(load_as<std::uint16_t>(src, i));
+    case CONCORD_F32:
+      std::memcpy(out, src, n * 4);
+      return;
+    case CONCORD_F16:
+      for (std::size_t i = 0; i < n; ++i) out[i] = f16_to_f32(load_as<std::uint16_t>(src, i));
+      return;
+    default:
+      for (std::size_t i = 0; i < n; ++i) out[i] = bf16_to_f32(load_as<std::uint16_t>(src, i));
   }
 }
 inline void store_f32(std::uint32_t dtype, const float* in, std::size_t n, std::byte* dst) {
   switch (dtype) {
-    case CONCORD_F32: std::memcpy(dst, in, n * 4); return;
-    case CONCORD_F16: for (std::size_t i = 0; i < n; ++i) store_as(dst, i, f32_to_f16(in[i])); return;
-    default: for (std::size_t i = 0; i < n; ++i) store_as(dst, i, f32_to_bf16(in[i]));
+    case CONCORD_F32:
+      std::memcpy(dst, in, n * 4);
+      return;
+    case CONCORD_F16:
+      for (std::size_t i = 0; i < n; ++i) store_as(dst, i, f32_to_f16(in[i]));
+      return;
+    default:
+      for (std::size_t i = 0; i < n; ++i) store_as(dst, i, f32_to_bf16(in[i]));
   }
 }
 

@@ -1,6 +1,7 @@
 // The checks of a call that are the same on every device: written once, as a table of operands, for all plug-ins.
 // Header-only C++20. What a particular device cannot serve is for the device to say (CONCORD_UNSUPPORTED); here is what
-// nobody could serve (CONCORD_INVALID): wrong counts, ranks, shapes, dtypes, buffers that are missing, short or overlap.
+// nobody could serve (CONCORD_INVALID): wrong counts, ranks, shapes, dtypes, buffers that are missing, short or
+// overlap.
 #pragma once
 #include <cstdarg>
 #include <cstdio>
@@ -35,30 +36,39 @@ struct Operand {
 struct OpSpec {
   const char* name;
   Operand in[4], out[2];
-  const char* weight;    // two letters, or NULL
-  int in_place;          // index of the input that out[0] may be, or -1
+  const char* weight;  // two letters, or NULL
+  int in_place;        // index of the input that out[0] may be, or -1
 };
 
+// clang-format off
 inline constexpr OpSpec kOps[CONCORD_OP_COUNT] = {
     {"embedding", {{"ids", "T", Kind::kIndex}}, {{"y", "TK", Kind::kActivation}}, "VK", -1},
-    {"rmsnorm", {{"x", "RN", Kind::kActivation}, {"gain", "N", Kind::kF32}}, {{"y", "RN", Kind::kActivation}}, nullptr, 0},
+    {"rmsnorm", {{"x", "RN", Kind::kActivation}, {"gain", "N", Kind::kF32}},
+     {{"y", "RN", Kind::kActivation}}, nullptr, 0},
     {"layernorm", {{"x", "RN", Kind::kActivation}, {"gain", "N", Kind::kF32}, {"shift", "N", Kind::kF32}},
      {{"y", "RN", Kind::kActivation}}, nullptr, 0},
-    {"matmul", {{"x", "TK", Kind::kActivation}, {"bias", "N", Kind::kF32, true}}, {{"y", "TN", Kind::kActivation}}, "NK", -1},
+    {"matmul", {{"x", "TK", Kind::kActivation}, {"bias", "N", Kind::kF32, true}},
+     {{"y", "TN", Kind::kActivation}}, "NK", -1},
     {"rope", {{"x", "THD", Kind::kActivation}, {"cos", "Ph", Kind::kAngle}, {"sin", "Ph", Kind::kAngle},
               {"positions", "T", Kind::kIndex}}, {{"y", "THD", Kind::kActivation}}, nullptr, 0},
-    {"kv_append", {{"k", "TGD", Kind::kActivation}, {"v", "TGD", Kind::kActivation}, {"rows", "T", Kind::kIndex}},
+    {"kv_append",
+     {{"k", "TGD", Kind::kActivation}, {"v", "TGD", Kind::kActivation}, {"rows", "T", Kind::kIndex}},
      {{"kc", "PGD", Kind::kCache}, {"vc", "PGD", Kind::kCache}}, nullptr, -1},
     {"attention", {{"q", "THD", Kind::kActivation}, {"kc", "PGD", Kind::kCache}, {"vc", "PGD", Kind::kCache},
                    {"positions", "T", Kind::kIndex}}, {{"y", "THD", Kind::kActivation}}, nullptr, -1},
-    {"swiglu", {{"gate", "RN", Kind::kActivation}, {"up", "RN", Kind::kActivation}}, {{"y", "RN", Kind::kActivation}}, nullptr, 0},
+    {"swiglu", {{"gate", "RN", Kind::kActivation}, {"up", "RN", Kind::kActivation}},
+     {{"y", "RN", Kind::kActivation}}, nullptr, 0},
     {"gelu", {{"x", "RN", Kind::kActivation}}, {{"y", "RN", Kind::kActivation}}, nullptr, 0},
-    {"add", {{"a", "*", Kind::kActivation}, {"b", "*", Kind::kActivation}}, {{"y", "*", Kind::kActivation}}, nullptr, 0},
+    {"add", {{"a", "*", Kind::kActivation}, {"b", "*", Kind::kActivation}},
+     {{"y", "*", Kind::kActivation}}, nullptr, 0},
     {"softmax", {{"x", "RN", Kind::kActivation}}, {{"y", "RN", Kind::kActivation}}, nullptr, 0},
-    {"topk_routing", {{"logits", "TE", Kind::kActivation}}, {{"weight", "Tk", Kind::kF32}, {"expert", "Tk", Kind::kIndex}}, nullptr, -1},
+    {"topk_routing", {{"logits", "TE", Kind::kActivation}},
+     {{"weight", "Tk", Kind::kF32}, {"expert", "Tk", Kind::kIndex}}, nullptr, -1},
     {"argmax", {{"x", "TV", Kind::kActivation}}, {{"index", "T", Kind::kIndex}}, nullptr, -1},
 };
-inline constexpr std::uint32_t kFlagsOf[CONCORD_OP_COUNT] = {0, 0, 0, 0, 0, 0, 0, 0, CONCORD_GELU_TANH, 0, 0, CONCORD_NORMALISE, 0};
+inline constexpr std::uint32_t kFlagsOf[CONCORD_OP_COUNT] = {
+    0, 0, 0, 0, 0, 0, 0, 0, CONCORD_GELU_TANH, 0, 0, CONCORD_NORMALISE, 0};
+// clang-format on
 
 constexpr const char* op_name(std::uint32_t op) { return op < CONCORD_OP_COUNT ? kOps[op].name : "unknown operator"; }
 
@@ -90,11 +100,13 @@ class CallCheck {
   concord_status check() {
     if (call_.struct_size < sizeof(concord_call))
       return bad("concord_call.struct_size is %u, expected at least %zu", call_.struct_size, sizeof(concord_call));
-    if (call_.op >= CONCORD_OP_COUNT) return bad("operator %u is not one of this ABI's %d", call_.op, int(CONCORD_OP_COUNT));
+    if (call_.op >= CONCORD_OP_COUNT)
+      return bad("operator %u is not one of this ABI's %d", call_.op, int(CONCORD_OP_COUNT));
     spec_ = &kOps[call_.op];
     if (call_.accumulate != CONCORD_F32 && call_.accumulate != CONCORD_F64)
       return bad("%s: accumulate must be F32 or F64, not %s", spec_->name, dtype_name(call_.accumulate));
-    if (call_.flags & ~kFlagsOf[call_.op]) return bad("%s: unknown flags 0x%x", spec_->name, call_.flags & ~kFlagsOf[call_.op]);
+    if (call_.flags & ~kFlagsOf[call_.op])
+      return bad("%s: unknown flags 0x%x", spec_->name, call_.flags & ~kFlagsOf[call_.op]);
     if (const auto s = counts(); s != CONCORD_OK) return s;
     for (std::uint32_t i = 0; i < call_.n_in; ++i)
       if (const auto s = tensor(call_.in[i], spec_->in[i], ranges_[i]); s != CONCORD_OK) return s;
@@ -139,14 +151,19 @@ class CallCheck {
     const bool any = o.dims[0] == '*';
     const std::size_t rank = any ? call_.in[0].rank : std::strlen(o.dims);
     if (t.rank != rank || rank == 0 || rank > CONCORD_MAX_RANK)
-      return bad("%s: %s has rank %u, expected %zu", spec_->name, o.name, t.rank, any && rank == 0 ? std::size_t{1} : rank);
+      return bad("%s: %s has rank %u, expected %zu", spec_->name, o.name, t.rank,
+                 any && rank == 0 ? std::size_t{1} : rank);
     std::int64_t bytes = 8;
     for (std::size_t i = 0; i < rank; ++i) {
-      if (t.dims[i] < 1) return bad("%s: %s has extent %lld on axis %zu, expected at least 1", spec_->name, o.name, (long long)t.dims[i], i);
-      if (__builtin_mul_overflow(bytes, t.dims[i], &bytes)) return bad("%s: the size of %s overflows", spec_->name, o.name);
+      if (t.dims[i] < 1)
+        return bad("%s: %s has extent %lld on axis %zu, expected at least 1", spec_->name, o.name, (long long)t.dims[i],
+                   i);
+      if (__builtin_mul_overflow(bytes, t.dims[i], &bytes))
+        return bad("%s: the size of %s overflows", spec_->name, o.name);
       const std::int64_t want = any ? call_.in[0].dims[i] : extent(o.dims[i], t.dims[i]);
       if (t.dims[i] != want)
-        return bad("%s: %s has extent %lld on axis %zu, expected %lld", spec_->name, o.name, (long long)t.dims[i], i, (long long)want);
+        return bad("%s: %s has extent %lld on axis %zu, expected %lld", spec_->name, o.name, (long long)t.dims[i], i,
+                   (long long)want);
     }
     return CONCORD_OK;
   }
@@ -162,17 +179,28 @@ class CallCheck {
     const std::uint32_t act = activation_dtype(call_);
     std::uint32_t want = t.dtype;
     switch (o.kind) {
-      case Kind::kActivation: want = act; break;
-      case Kind::kF32: want = CONCORD_F32; break;
-      case Kind::kAngle: want = act == CONCORD_F64 ? CONCORD_F64 : CONCORD_F32; break;
-      case Kind::kIndex: want = CONCORD_I32; break;
-      case Kind::kCache: want = call_.op == CONCORD_OP_ATTENTION ? call_.in[1].dtype : call_.out[0].dtype; break;
-      case Kind::kNone: break;
+      case Kind::kActivation:
+        want = act;
+        break;
+      case Kind::kF32:
+        want = CONCORD_F32;
+        break;
+      case Kind::kAngle:
+        want = act == CONCORD_F64 ? CONCORD_F64 : CONCORD_F32;
+        break;
+      case Kind::kIndex:
+        want = CONCORD_I32;
+        break;
+      case Kind::kCache:
+        want = call_.op == CONCORD_OP_ATTENTION ? call_.in[1].dtype : call_.out[0].dtype;
+        break;
+      case Kind::kNone:
+        break;
     }
     const bool number = o.kind == Kind::kActivation || o.kind == Kind::kCache;
     if (t.dtype != want || (number && !is_float(t.dtype))) {
-      refuse(err_, CONCORD_INVALID, CONCORD_WHY_DTYPE, "%s: %s is %s, expected %s", spec_->name, o.name, dtype_name(t.dtype),
-             number && !is_float(want) ? "a float dtype" : dtype_name(want));
+      refuse(err_, CONCORD_INVALID, CONCORD_WHY_DTYPE, "%s: %s is %s, expected %s", spec_->name, o.name,
+             dtype_name(t.dtype), number && !is_float(want) ? "a float dtype" : dtype_name(want));
       return CONCORD_INVALID;
     }
     return CONCORD_OK;
@@ -186,8 +214,9 @@ class CallCheck {
       return bad("%s: %s needs %llu bytes at offset %llu, but its buffer has %llu", spec_->name, o.name,
                  (unsigned long long)need, (unsigned long long)t.byte_offset, (unsigned long long)have);
     if (t.byte_offset % dtype_bytes(t.dtype) != 0)
-      return refuse(err_, CONCORD_INVALID, CONCORD_WHY_ALIGNMENT, "%s: %s starts at byte %llu, which is no multiple of its %zu-byte elements",
-                    spec_->name, o.name, (unsigned long long)t.byte_offset, dtype_bytes(t.dtype));
+      return refuse(err_, CONCORD_INVALID, CONCORD_WHY_ALIGNMENT,
+                    "%s: %s starts at byte %llu, which is no multiple of its %zu-byte elements", spec_->name, o.name,
+                    (unsigned long long)t.byte_offset, dtype_bytes(t.dtype));
     range = {t.buffer, t.byte_offset, t.byte_offset + need};
     return CONCORD_OK;
   }
@@ -207,9 +236,11 @@ class CallCheck {
     if (call_.op == CONCORD_OP_ROPE && at('D') % 2 != 0) return bad("rope: head size %lld is odd", at('D'));
     if (call_.op == CONCORD_OP_ATTENTION && at('H') % at('G') != 0)
       return bad("attention: %lld query heads are not a multiple of %lld key/value heads", at('H'), at('G'));
-    if (call_.op == CONCORD_OP_TOPK_ROUTING && at('k') > at('E')) return bad("topk_routing: k is %lld of %lld experts", at('k'), at('E'));
+    if (call_.op == CONCORD_OP_TOPK_ROUTING && at('k') > at('E'))
+      return bad("topk_routing: k is %lld of %lld experts", at('k'), at('E'));
     const bool norm = call_.op == CONCORD_OP_RMSNORM || call_.op == CONCORD_OP_LAYERNORM;
-    if (norm && !(call_.eps >= 0 && std::isfinite(call_.eps))) return bad("%s: eps must be finite and not negative", spec_->name);
+    if (norm && !(call_.eps >= 0 && std::isfinite(call_.eps)))
+      return bad("%s: eps must be finite and not negative", spec_->name);
     if (call_.op == CONCORD_OP_ATTENTION && !std::isfinite(call_.scale)) return bad("attention: scale must be finite");
     return CONCORD_OK;
   }
@@ -223,7 +254,8 @@ class CallCheck {
         if (!out.buffer || r.buffer != out.buffer || r.begin >= out.end || out.begin >= r.end) continue;
         const bool same = r.begin == out.begin && r.end == out.end;
         if (same && o == 0 && static_cast<int>(i) == spec_->in_place) continue;
-        return bad("%s: output %s overlaps %s", spec_->name, spec_->out[o].name, i < 4 ? spec_->in[i].name : spec_->out[i - 4].name);
+        return bad("%s: output %s overlaps %s", spec_->name, spec_->out[o].name,
+                   i < 4 ? spec_->in[i].name : spec_->out[i - 4].name);
       }
     }
     return CONCORD_OK;
@@ -239,12 +271,12 @@ class CallCheck {
 };
 
 // Every value of an index operand must lie in [0, limit). For devices that can read their memory before they start.
-inline concord_status check_indices(const char* op, const char* name, const std::int32_t* values, std::size_t n, std::int64_t limit,
-                                    concord_error* err) {
+inline concord_status check_indices(const char* op, const char* name, const std::int32_t* values, std::size_t n,
+                                    std::int64_t limit, concord_error* err) {
   for (std::size_t i = 0; i < n; ++i)
     if (values[i] < 0 || values[i] >= limit)
-      return refuse(err, CONCORD_INVALID, CONCORD_WHY_SHAPE, "%s: %s[%zu] is %d, expected 0 to %lld", op, name, i, values[i],
-                    (long long)(limit - 1));
+      return refuse(err, CONCORD_INVALID, CONCORD_WHY_SHAPE, "%s: %s[%zu] is %d, expected 0 to %lld", op, name, i,
+                    values[i], (long long)(limit - 1));
   return CONCORD_OK;
 }
 
@@ -276,11 +308,15 @@ struct WeightBytes {
 
 // Checks a weight description that comes from the host.
 inline concord_status check_weight(const concord_weight_desc* d, WeightBytes& bytes, concord_error* err) {
-  const auto bad = [&](concord_why why, const char* what) { return refuse(err, CONCORD_INVALID, why, "weight: %s", what); };
-  if (!d || d->struct_size < sizeof(concord_weight_desc)) return bad(CONCORD_WHY_NONE, "concord_weight_desc is missing or too small");
+  const auto bad = [&](concord_why why, const char* what) {
+    return refuse(err, CONCORD_INVALID, why, "weight: %s", what);
+  };
+  if (!d || d->struct_size < sizeof(concord_weight_desc))
+    return bad(CONCORD_WHY_NONE, "concord_weight_desc is missing or too small");
   if (d->rows < 1 || d->cols < 1) return bad(CONCORD_WHY_SHAPE, "rows and cols must be at least 1");
   std::int64_t total = 0;
-  if (__builtin_mul_overflow(d->rows, d->cols, &total) || total > (std::int64_t{1} << 59)) return bad(CONCORD_WHY_SHAPE, "its size overflows");
+  if (__builtin_mul_overflow(d->rows, d->cols, &total) || total > (std::int64_t{1} << 59))
+    return bad(CONCORD_WHY_SHAPE, "its size overflows");
   if (!d->data) return bad(CONCORD_WHY_NONE, "data is NULL");
   if (!is_float(d->activation_dtype)) return bad(CONCORD_WHY_DTYPE, "activation_dtype must be a float dtype");
   const auto rows = static_cast<std::size_t>(d->rows), cols = static_cast<std::size_t>(d->cols);
@@ -288,7 +324,8 @@ inline concord_status check_weight(const concord_weight_desc* d, WeightBytes& by
     bytes = {rows * cols * dtype_bytes(d->dtype), 0, 0, 0};
     return d->scales || d->zeros ? bad(CONCORD_WHY_DTYPE, "a float weight has no scales or zeros") : CONCORD_OK;
   }
-  if (d->dtype != CONCORD_I8 && d->dtype != CONCORD_U4) return bad(CONCORD_WHY_DTYPE, "dtype must be F32, F16, BF16, F64, I8 or U4");
+  if (d->dtype != CONCORD_I8 && d->dtype != CONCORD_U4)
+    return bad(CONCORD_WHY_DTYPE, "dtype must be F32, F16, BF16, F64, I8 or U4");
   if (!d->scales) return bad(CONCORD_WHY_NONE, "a quantised weight needs scales");
   if (d->dtype == CONCORD_I8) {
     bytes = {rows * cols, rows * 4, 0, 0};

@@ -1,5 +1,6 @@
-// Causal attention with grouped heads over the key/value cache: for each (token, head) the scores of rows 0..position, a softmax
-// in two passes, then the weighted sum of values in row order. Scratch is one row of scores per thread: linear in the cache.
+// Causal attention with grouped heads over the key/value cache: for each (token, head) the scores of rows 0..position,
+// a softmax in two passes, then the weighted sum of values in row order. Scratch is one row of scores per thread:
+// linear in the cache.
 #include "device.hpp"
 
 namespace cpu {
@@ -28,7 +29,8 @@ void attend(Context& c, const Shape& s, std::size_t token_head, std::size_t last
     score[p] = k.dot(q, cache_row(k, c.call.in[1], p * s.groups + group, s.d), s.d) * scale;
   const float total = k.exp_sum(score, k.max(score, last + 1), last + 1);
   std::fill(sum, sum + s.d, 0.0f);
-  for (std::size_t p = 0; p <= last; ++p) k.axpy(score[p], cache_row(k, c.call.in[2], p * s.groups + group, s.d), sum, s.d);
+  for (std::size_t p = 0; p <= last; ++p)
+    k.axpy(score[p], cache_row(k, c.call.in[2], p * s.groups + group, s.d), sum, s.d);
   k.divide(sum, total, s.d);
   k.store(c.call.out[0].dtype, sum, s.d, row_of(c.call.out[0], token_head, s.d));
 }
@@ -39,7 +41,8 @@ concord_status attention(Context& c) {
   const concord_tensor& q = c.call.in[0];
   const Shape shape{dim(q, 0), dim(q, 1), dim(q, 2), dim(c.call.in[1], 1)};
   const std::int32_t* positions = concord_abi::indices_of(c.call.in[3]);
-  const auto status = concord_abi::check_indices("attention", "positions", positions, shape.tokens, c.call.in[1].dims[0], c.err);
+  const auto status =
+      concord_abi::check_indices("attention", "positions", positions, shape.tokens, c.call.in[1].dims[0], c.err);
   if (status != CONCORD_OK) return status;
   const auto longest = static_cast<std::size_t>(*std::max_element(positions, positions + shape.tokens)) + 1;
   c.device.parallel(shape.tokens * shape.heads, 2 * longest * shape.d, [&](std::size_t begin, std::size_t end) {

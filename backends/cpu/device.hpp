@@ -12,13 +12,14 @@
 #include "onednn.hpp"
 #include "variants.hpp"
 
-// A packed matrix. The layout is the variant's own: [ceil(N/16)][K][16] for the strict tiles, the library's for oneDNN. Weights are packed in
-// the type that is multiplied (F32; BF16 for cpu:bf16, which rounds once more); a narrower stored form can be added behind this handle.
+// A packed matrix. The layout is the variant's own: [ceil(N/16)][K][16] for the strict tiles, the library's for oneDNN.
+// Weights are packed in the type that is multiplied (F32; BF16 for cpu:bf16, which rounds once more); a narrower stored
+// form can be added behind this handle.
 struct concord_weight {
   std::size_t rows = 0, cols = 0;
-  std::vector<float> tiles;             // strict
-  dnnl::memory packed;                  // oneDNN
-  std::vector<std::byte> plain;         // row-major copy in the packed type, made by the first EMBEDDING
+  std::vector<float> tiles;      // strict
+  dnnl::memory packed;           // oneDNN
+  std::vector<std::byte> plain;  // row-major copy in the packed type, made by the first EMBEDDING
 };
 
 struct concord_device {

@@ -1,6 +1,6 @@
-// The kernels as one source. Define CONCORD_LANES, CONCORD_FMA (0 or 1), CONCORD_KERNELS and CONCORD_KERNELS_NAME, then include.
-// Internal linkage throughout, compiler builtins instead of the standard library: a function that is shared with another file
-// could otherwise be taken from the copy that was compiled for a newer processor.
+// The kernels as one source. Define CONCORD_LANES, CONCORD_FMA (0 or 1), CONCORD_KERNELS and CONCORD_KERNELS_NAME, then
+// include. Internal linkage throughout, compiler builtins instead of the standard library: a function that is shared
+// with another file could otherwise be taken from the copy that was compiled for a newer processor.
 #include "kernels.hpp"
 
 #if defined(__F16C__)
@@ -20,7 +20,8 @@ inline float multiply_add(float a, float b, float c) {
 #endif
 }
 
-// exp, tanh and erfc. Without lanes they are taken in double and rounded, which leaves nothing to the C library's float code paths.
+// exp, tanh and erfc. Without lanes they are taken in double and rounded, which leaves nothing to the C library's float
+// code paths.
 #if CONCORD_LANES == 1
 inline float exp_of(float x) { return static_cast<float>(__builtin_exp(static_cast<double>(x))); }
 inline float tanh_of(float x) { return static_cast<float>(__builtin_tanh(static_cast<double>(x))); }
@@ -86,7 +87,8 @@ void store(std::uint32_t dtype, const float* in, std::size_t n, void* dst) {
   std::size_t i = 0;
 #if defined(__F16C__)
   for (; i + 8 <= n; i += 8)
-    _mm_storeu_si128(reinterpret_cast<__m128i*>(out + i), _mm256_cvtps_ph(_mm256_loadu_ps(in + i), _MM_FROUND_TO_NEAREST_INT));
+    _mm_storeu_si128(reinterpret_cast<__m128i*>(out + i),
+                     _mm256_cvtps_ph(_mm256_loadu_ps(in + i), _MM_FROUND_TO_NEAREST_INT));
 #endif
   for (; i < n; ++i) out[i] = narrow_f16(in[i]);
 }
@@ -155,14 +157,29 @@ void swiglu(const float* gate, const float* up, float* y, std::size_t n) {
 void gelu(const float* x, float* y, std::size_t n, bool tanh_form) {
   for (std::size_t i = 0; i < n; ++i) {
     const float v = x[i];
-    if (tanh_form) y[i] = 0.5f * v * (1.0f + tanh_of(0.7978845608f * multiply_add(0.044715f * v * v, v, v)));
-    else y[i] = 0.5f * v * erfc_of(v * -0.7071067812f);
+    if (tanh_form)
+      y[i] = 0.5f * v * (1.0f + tanh_of(0.7978845608f * multiply_add(0.044715f * v * v, v, v)));
+    else
+      y[i] = 0.5f * v * erfc_of(v * -0.7071067812f);
   }
 }
 
 }  // namespace
 
-const Kernels CONCORD_KERNELS = {CONCORD_KERNELS_NAME, load, store, max, sum, sum_squares, dot, axpy, normalise,
-                                 exp_sum, divide, rotate, add, swiglu, gelu};
+const Kernels CONCORD_KERNELS = {CONCORD_KERNELS_NAME,
+                                 load,
+                                 store,
+                                 max,
+                                 sum,
+                                 sum_squares,
+                                 dot,
+                                 axpy,
+                                 normalise,
+                                 exp_sum,
+                                 divide,
+                                 rotate,
+                                 add,
+                                 swiglu,
+                                 gelu};
 
 }  // namespace cpu

@@ -1,4 +1,5 @@
-// One lane, no FMA: every sum sequential in index order, every product rounded before it is added. The bits are fully defined.
+// One lane, no FMA: every sum sequential in index order, every product rounded before it is added. The bits are fully
+// defined.
 #define CONCORD_LANES 1
 #define CONCORD_FMA 0
 #define CONCORD_KERNELS kStrictKernels
@@ -8,8 +9,8 @@
 namespace cpu {
 namespace {
 
-// The 16 lanes are independent outputs, so that vector instructions change nothing in any of them. Vectors are named because
-// compilers keep an array of lanes on the stack.
+// The 16 lanes are independent outputs, so that vector instructions change nothing in any of them. Vectors are named
+// because compilers keep an array of lanes on the stack.
 using Vec [[gnu::vector_size(16), gnu::aligned(4), gnu::may_alias]] = float;
 constexpr std::size_t kVecs = kStrictWidth / 4;
 

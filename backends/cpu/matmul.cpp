@@ -1,5 +1,5 @@
-// Matmul: strict tiles or oneDNN. F16 activations (and BF16 ones outside cpu:bf16) are widened exactly to float32, multiplied in
-// float32, and the sum with the bias is rounded once on store.
+// Matmul: strict tiles or oneDNN. F16 activations (and BF16 ones outside cpu:bf16) are widened exactly to float32,
+// multiplied in float32, and the sum with the bias is rounded once on store.
 #include "device.hpp"
 
 namespace cpu {
@@ -44,7 +44,8 @@ const void* operand(concord_device& d, const concord_tensor& x) {
   return d.x_wide.data();
 }
 
-void strict_matmul(concord_device& d, const float* x, const concord_weight& w, const float* bias, std::size_t tokens, float* y) {
+void strict_matmul(concord_device& d, const float* x, const concord_weight& w, const float* bias, std::size_t tokens,
+                   float* y) {
   const std::size_t n = w.rows, k = w.cols, groups = (tokens + kStrictTokens - 1) / kStrictTokens;
   d.parallel(blocks_of(n), k * kStrictWidth * groups, [&](std::size_t begin, std::size_t end) {
     float tile[kStrictTokens * kStrictWidth];
@@ -69,9 +70,10 @@ void onednn_matmul(Context& c, const void* x, const float* bias, std::size_t tok
   const std::string& impl = d.onednn->run(x, w.packed, bias, y, tokens, w.rows, w.cols);
   if (!impl.starts_with(d.variant.own_impl)) ++d.fallbacks;
   static const std::string version = onednn_version();
-  std::snprintf(c.witness.kernel, sizeof c.witness.kernel, "matmul: onednn %s %s %s isa=%s", version.c_str(), impl.c_str(),
-                d.variant.bf16_matmul ? "bf16xbf16 f32 sums" : "f32", d.variant.isa_name);
-  // gemm:jit splits K over threads for many shapes. The brgemm kernels were not seen to (1 to 48 threads), but the library promises nothing.
+  std::snprintf(c.witness.kernel, sizeof c.witness.kernel, "matmul: onednn %s %s %s isa=%s", version.c_str(),
+                impl.c_str(), d.variant.bf16_matmul ? "bf16xbf16 f32 sums" : "f32", d.variant.isa_name);
+  // gemm:jit splits K over threads for many shapes. The brgemm kernels were not seen to (1 to 48 threads), but the
+  // library promises nothing.
   c.witness.determinism = CONCORD_IDENTICAL_PER_CONFIGURATION;
 }
 
@@ -80,8 +82,10 @@ void onednn_matmul(Context& c, const void* x, const float* bias, std::size_t tok
 std::unique_ptr<concord_weight> pack_weight(concord_device& device, const concord_abi::StoredWeight& stored) {
   auto w = std::make_unique<concord_weight>();
   w->rows = stored.rows, w->cols = stored.cols;
-  if (device.onednn) pack_onednn(device, stored, *w);
-  else pack_tiles(device, stored, *w);
+  if (device.onednn)
+    pack_onednn(device, stored, *w);
+  else
+    pack_tiles(device, stored, *w);
   return w;
 }
 
@@ -111,8 +115,10 @@ concord_status matmul(Context& c) {
   if (!direct && d.y_wide.size() < tokens * n) d.y_wide.resize(tokens * n);
   float* sums = direct ? reinterpret_cast<float*>(concord_abi::bytes_of(y)) : d.y_wide.data();
   const void* in = operand(d, x);
-  if (d.onednn) onednn_matmul(c, in, bias, tokens, sums);
-  else strict_matmul(d, static_cast<const float*>(in), *c.call.weight, bias, tokens, sums);
+  if (d.onednn)
+    onednn_matmul(c, in, bias, tokens, sums);
+  else
+    strict_matmul(d, static_cast<const float*>(in), *c.call.weight, bias, tokens, sums);
   if (!direct)
     d.parallel(tokens, n, [&](std::size_t begin, std::size_t end) {
       d.kernels.store(y.dtype, sums + begin * n, (end - begin) * n, row_of(y, begin, n));

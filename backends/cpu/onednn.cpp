@@ -34,7 +34,8 @@ std::string claim_isa(dnnl::cpu_isa isa, const char* name) {
   const std::lock_guard lock(mutex);
   if (claimed == name) return "";
   if (!claimed.empty())
-    return "oneDNN is limited to one instruction set per process and this one runs " + claimed + "; use a worker process for " + name;
+    return "oneDNN is limited to one instruction set per process and this one runs " + claimed +
+           "; use a worker process for " + name;
   if (dnnl::set_max_cpu_isa(isa) != dnnl::status::success)
     return std::string("oneDNN was used before it could be limited to ") + name + "; use a worker process";
   if (dnnl::get_effective_cpu_isa() != isa) return std::string("oneDNN does not offer ") + name + " here";
@@ -90,8 +91,8 @@ const OneDnn::Entry& OneDnn::entry(const Key& key, const dnnl::memory::desc& wei
   return entries_.emplace(key, std::move(e)).first->second;
 }
 
-const std::string& OneDnn::run(const void* x, const dnnl::memory& packed, const float* bias, float* y, std::size_t m, std::size_t n,
-                               std::size_t k) {
+const std::string& OneDnn::run(const void* x, const dnnl::memory& packed, const float* bias, float* y, std::size_t m,
+                               std::size_t n, std::size_t k) {
   const TeamSize team(threads_);
   const Entry& e = entry({m, n, k, bias != nullptr}, packed.get_desc());
   std::unordered_map<int, dnnl::memory> args{{DNNL_ARG_SRC, dnnl::memory(e.x, engine_, const_cast<void*>(x))},

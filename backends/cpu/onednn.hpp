@@ -1,15 +1,14 @@
 // oneDNN's matmul with weights packed once, limited to one instruction set per process.
 #pragma once
 #include <map>
+#include <oneapi/dnnl/dnnl.hpp>
 #include <string>
 #include <tuple>
 
-#include <oneapi/dnnl/dnnl.hpp>
-
 namespace cpu {
 
-// Limits oneDNN to `isa` for the rest of the process. Returns an empty string, or why that is not possible: the library takes the
-// limit only once, before its first use, so that a second variant needs another process.
+// Limits oneDNN to `isa` for the rest of the process. Returns an empty string, or why that is not possible: the library
+// takes the limit only once, before its first use, so that a second variant needs another process.
 std::string claim_isa(dnnl::cpu_isa isa, const char* name);
 
 std::string onednn_version();  // of the loaded library, "2.6.3"
@@ -25,7 +24,8 @@ class OneDnn {
   void unpack(const dnnl::memory& packed, std::size_t n, std::size_t k, void* out);
 
   // bias may be NULL. Returns the library's name of the implementation that ran.
-  const std::string& run(const void* x, const dnnl::memory& packed, const float* bias, float* y, std::size_t m, std::size_t n, std::size_t k);
+  const std::string& run(const void* x, const dnnl::memory& packed, const float* bias, float* y, std::size_t m,
+                         std::size_t n, std::size_t k);
 
  private:
   struct Entry {

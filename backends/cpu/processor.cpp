@@ -20,7 +20,8 @@ std::string vendor_string() {
 std::string brand_string() {
   unsigned r[12] = {};
   for (unsigned i = 0; i < 3; ++i)
-    if (!__get_cpuid(0x80000002u + i, r + 4 * i, r + 4 * i + 1, r + 4 * i + 2, r + 4 * i + 3)) return "unknown processor";
+    if (!__get_cpuid(0x80000002u + i, r + 4 * i, r + 4 * i + 1, r + 4 * i + 2, r + 4 * i + 3))
+      return "unknown processor";
   char text[49] = {};
   std::memcpy(text, r, 48);
   std::string s = text;
@@ -47,10 +48,12 @@ Processor inspect_processor() {
   const char* set = std::getenv("CONCORD_CPU_MASK");
   const std::string_view mask = set ? set : "";
   p.masked = mask;
-  p.avx2 = __builtin_cpu_supports("avx2") && __builtin_cpu_supports("fma") && __builtin_cpu_supports("f16c") && !listed(mask, "avx2");
-  p.avx512 = p.avx2 && __builtin_cpu_supports("avx512f") && __builtin_cpu_supports("avx512bw") && __builtin_cpu_supports("avx512vl") &&
-             __builtin_cpu_supports("avx512dq") && !listed(mask, "avx512");
-  p.bf16 = p.avx512 && __builtin_cpu_supports("avx512bf16") && __builtin_cpu_supports("avx512vnni") && !listed(mask, "bf16");
+  p.avx2 = __builtin_cpu_supports("avx2") && __builtin_cpu_supports("fma") && __builtin_cpu_supports("f16c") &&
+           !listed(mask, "avx2");
+  p.avx512 = p.avx2 && __builtin_cpu_supports("avx512f") && __builtin_cpu_supports("avx512bw") &&
+             __builtin_cpu_supports("avx512vl") && __builtin_cpu_supports("avx512dq") && !listed(mask, "avx512");
+  p.bf16 =
+      p.avx512 && __builtin_cpu_supports("avx512bf16") && __builtin_cpu_supports("avx512vnni") && !listed(mask, "bf16");
   p.features = "x86-64";
   if (p.avx2) p.features += ",avx2,fma,f16c";
   if (p.avx512) p.features += ",avx512f,avx512bw,avx512vl,avx512dq";

@@ -1,4 +1,5 @@
-// Operators that treat rows (or elements) independently: widen a row into scratch, compute in float32, round once on store.
+// Operators that treat rows (or elements) independently: widen a row into scratch, compute in float32, round once on
+// store.
 #include <cmath>
 
 #include "device.hpp"
@@ -79,7 +80,8 @@ concord_status layernorm(Context& c) {
   const float *gain = floats(c.call.in[1]), *shift = floats(c.call.in[2]);
   const auto eps = static_cast<float>(c.call.eps);
   return each_row(c, [&](float* v, std::size_t n) {
-    const float mean = k.sum(v, n) / static_cast<float>(n), variance = k.sum_squares(v, mean, n) / static_cast<float>(n);
+    const float mean = k.sum(v, n) / static_cast<float>(n),
+                variance = k.sum_squares(v, mean, n) / static_cast<float>(n);
     k.normalise(v, mean, 1.0f / std::sqrt(variance + eps), gain, shift, n);
   });
 }

@@ -11,12 +11,13 @@ struct Variant {
   const char* id;
   const char* title;
   const Kernels* kernels;
-  bool onednn;             // matmul by oneDNN, limited to `isa`; else the strict tiles
+  bool onednn;  // matmul by oneDNN, limited to `isa`; else the strict tiles
   dnnl::cpu_isa isa;
   const char* isa_name;
-  const char* own_impl;    // oneDNN implementations whose name starts like this are the variant's own; others count as fallbacks
-  bool bf16_matmul;        // activations and weights are BF16, sums float32
-  bool Processor::*needs;  // NULL: any x86-64
+  const char*
+      own_impl;  // oneDNN implementations whose name starts like this are the variant's own; others count as fallbacks
+  bool bf16_matmul;         // activations and weights are BF16, sums float32
+  bool Processor::* needs;  // NULL: any x86-64
   const char* needs_name;
 };
 

@@ -1,5 +1,5 @@
-// What holds between the CPU variants: the forced one ran, they differ in bits and agree within bounds, results do not depend on threads where
-// that is declared, and a processor without the instructions is refused with a reason.
+// What holds between the CPU variants: the forced one ran, they differ in bits and agree within bounds, results do not
+// depend on threads where that is declared, and a processor without the instructions is refused with a reason.
 #include <fmt/format.h>
 
 #include <cstdio>
@@ -17,14 +17,16 @@ struct Shape {
   std::int64_t t, n, k;
 };
 // One row, small N with a long sum, both large, odd sizes: where a library may split the sum over threads.
-const std::vector<Shape> kShapes = {{1, 576, 576}, {1, 1, 20000}, {1, 16, 8192}, {4, 8, 16384}, {16, 16, 16384}, {100, 576, 1536}, {33, 17, 129}, {200, 49, 4096}};
+const std::vector<Shape> kShapes = {{1, 576, 576},   {1, 1, 20000},    {1, 16, 8192}, {4, 8, 16384},
+                                    {16, 16, 16384}, {100, 576, 1536}, {33, 17, 129}, {200, 49, 4096}};
 
 std::vector<std::byte> matmul_bits(Device& device, const Shape& s, std::uint64_t seed = 5) {
   Bench b(device);
   HostWeight w = make_weight(kWeightForms[0], s.n, s.k, act(), seed);
   concord_call c = make_call(CONCORD_OP_MATMUL);
   c.n_in = c.n_out = 1;
-  c.in[0] = b.put(act(), {s.t, s.k}, noise(seed + 1, Bench::count({s.t, s.k}))), c.out[0] = b.room(act(), {s.t, s.n}), c.weight = b.weight(w.desc);
+  c.in[0] = b.put(act(), {s.t, s.k}, noise(seed + 1, Bench::count({s.t, s.k}))), c.out[0] = b.room(act(), {s.t, s.n}),
+  c.weight = b.weight(w.desc);
   const Status status = b.run(c);
   EXPECT_TRUE(status.has_value()) << (status ? "" : status.error().to_string());
   return b.bits(c.out[0]);
@@ -41,7 +43,8 @@ TEST(Matmul, RepeatsAreBitEqualForOneConfiguration) {
     Device a = open_with(threads), b = open_with(threads);
     for (const Shape& s : kShapes) {
       const auto first = matmul_bits(a, s);
-      for (int i = 0; i < 3; ++i) EXPECT_EQ(first, matmul_bits(i == 2 ? b : a, s)) << threads << " threads, " << s.t << "x" << s.n << "x" << s.k;
+      for (int i = 0; i < 3; ++i)
+        EXPECT_EQ(first, matmul_bits(i == 2 ? b : a, s)) << threads << " threads, " << s.t << "x" << s.n << "x" << s.k;
     }
   }
 }
@@ -52,12 +55,15 @@ TEST(Matmul, DeclaredClassIsHonestAboutThreads) {
   for (const unsigned threads : {2u, 3u, 8u}) {
     Device many = open_with(threads);
     for (const Shape& s : kShapes)
-      if (matmul_bits(one, s) != matmul_bits(many, s)) differing += fmt::format(" {}x{}x{} at {} threads;", s.t, s.n, s.k, threads);
+      if (matmul_bits(one, s) != matmul_bits(many, s))
+        differing += fmt::format(" {}x{}x{} at {} threads;", s.t, s.n, s.k, threads);
   }
   RecordProperty("differs_from_one_thread", differing);
   std::printf("shapes whose bits depend on the threads:%s\n", differing.empty() ? " none" : differing.c_str());
   EXPECT_EQ(one.determinism(), uses_onednn() ? CONCORD_IDENTICAL_PER_CONFIGURATION : CONCORD_ALWAYS_IDENTICAL);
-  if (one.determinism() == CONCORD_ALWAYS_IDENTICAL) { EXPECT_EQ(differing, ""); }
+  if (one.determinism() == CONCORD_ALWAYS_IDENTICAL) {
+    EXPECT_EQ(differing, "");
+  }
 }
 
 // Every other operator declares ALWAYS_IDENTICAL. Shapes are large enough to be split over threads.
@@ -66,49 +72,76 @@ struct Recipe {
   std::function<void(Bench&, concord_call&)> fill;
 };
 const Recipe kRecipes[] = {
-    {CONCORD_OP_RMSNORM, [](Bench& b, concord_call& c) {
-       c.eps = 1e-5f, c.in[0] = b.put(act(), {200, 577}, noise(1, 200 * 577)), c.in[1] = b.put(DType::kF32, {577}, noise(2, 577));
+    {CONCORD_OP_RMSNORM,
+     [](Bench& b, concord_call& c) {
+       c.eps = 1e-5f, c.in[0] = b.put(act(), {200, 577}, noise(1, 200 * 577)),
+       c.in[1] = b.put(DType::kF32, {577}, noise(2, 577));
        c.n_in = 2, c.out[0] = b.room(act(), {200, 577});
      }},
-    {CONCORD_OP_LAYERNORM, [](Bench& b, concord_call& c) {
-       c.eps = 1e-5f, c.in[0] = b.put(act(), {200, 577}, noise(1, 200 * 577)), c.in[1] = b.put(DType::kF32, {577}, noise(2, 577));
+    {CONCORD_OP_LAYERNORM,
+     [](Bench& b, concord_call& c) {
+       c.eps = 1e-5f, c.in[0] = b.put(act(), {200, 577}, noise(1, 200 * 577)),
+       c.in[1] = b.put(DType::kF32, {577}, noise(2, 577));
        c.in[2] = c.in[1], c.n_in = 3, c.out[0] = b.room(act(), {200, 577});
      }},
-    {CONCORD_OP_ATTENTION, [](Bench& b, concord_call& c) {
+    {CONCORD_OP_ATTENTION,
+     [](Bench& b, concord_call& c) {
        std::vector<std::int32_t> at(70);
        for (int i = 0; i < 70; ++i) at[static_cast<std::size_t>(i)] = 30 + i;
-       c.scale = 0.2f, c.in[0] = b.put(act(), {70, 6, 64}, noise(3, 70 * 6 * 64)), c.in[1] = b.put(DType::kF32, {100, 2, 64}, noise(4, 12800));
-       c.in[2] = b.put(DType::kF32, {100, 2, 64}, noise(5, 12800)), c.in[3] = b.put_i32({70}, at), c.n_in = 4, c.out[0] = b.room(act(), {70, 6, 64});
+       c.scale = 0.2f, c.in[0] = b.put(act(), {70, 6, 64}, noise(3, 70 * 6 * 64)),
+       c.in[1] = b.put(DType::kF32, {100, 2, 64}, noise(4, 12800));
+       c.in[2] = b.put(DType::kF32, {100, 2, 64}, noise(5, 12800)), c.in[3] = b.put_i32({70}, at), c.n_in = 4,
+       c.out[0] = b.room(act(), {70, 6, 64});
      }},
-    {CONCORD_OP_ROPE, [](Bench& b, concord_call& c) {
+    {CONCORD_OP_ROPE,
+     [](Bench& b, concord_call& c) {
        c.in[0] = b.put(act(), {300, 4, 64}, noise(6, 300 * 256)), c.in[1] = b.put(DType::kF32, {9, 32}, noise(7, 288));
-       c.in[2] = b.put(DType::kF32, {9, 32}, noise(8, 288)), c.in[3] = b.put_i32({300}, std::vector<std::int32_t>(300, 8));
+       c.in[2] = b.put(DType::kF32, {9, 32}, noise(8, 288)),
+       c.in[3] = b.put_i32({300}, std::vector<std::int32_t>(300, 8));
        c.n_in = 4, c.out[0] = b.room(act(), {300, 4, 64});
      }},
-    {CONCORD_OP_SWIGLU, [](Bench& b, concord_call& c) {
-       c.in[0] = b.put(act(), {90, 1501}, noise(9, 90 * 1501, 8)), c.in[1] = b.put(act(), {90, 1501}, noise(10, 90 * 1501)), c.n_in = 2;
+    {CONCORD_OP_SWIGLU,
+     [](Bench& b, concord_call& c) {
+       c.in[0] = b.put(act(), {90, 1501}, noise(9, 90 * 1501, 8)),
+       c.in[1] = b.put(act(), {90, 1501}, noise(10, 90 * 1501)), c.n_in = 2;
        c.out[0] = b.room(act(), {90, 1501});
      }},
-    {CONCORD_OP_GELU, [](Bench& b, concord_call& c) { c.in[0] = b.put(act(), {90, 1501}, noise(11, 90 * 1501, 4)), c.n_in = 1, c.out[0] = b.room(act(), {90, 1501}); }},
-    {CONCORD_OP_ADD, [](Bench& b, concord_call& c) {
-       c.in[0] = b.put(act(), {90, 1501}, noise(9, 90 * 1501)), c.in[1] = b.put(act(), {90, 1501}, noise(10, 90 * 1501)), c.n_in = 2;
+    {CONCORD_OP_GELU,
+     [](Bench& b, concord_call& c) {
+       c.in[0] = b.put(act(), {90, 1501}, noise(11, 90 * 1501, 4)), c.n_in = 1, c.out[0] = b.room(act(), {90, 1501});
+     }},
+    {CONCORD_OP_ADD,
+     [](Bench& b, concord_call& c) {
+       c.in[0] = b.put(act(), {90, 1501}, noise(9, 90 * 1501)),
+       c.in[1] = b.put(act(), {90, 1501}, noise(10, 90 * 1501)), c.n_in = 2;
        c.out[0] = b.room(act(), {90, 1501});
      }},
-    {CONCORD_OP_SOFTMAX, [](Bench& b, concord_call& c) { c.in[0] = b.put(act(), {40, 5003}, noise(12, 40 * 5003, 9)), c.n_in = 1, c.out[0] = b.room(act(), {40, 5003}); }},
-    {CONCORD_OP_TOPK_ROUTING, [](Bench& b, concord_call& c) {
-       c.in[0] = b.put(act(), {600, 128}, noise(13, 600 * 128, 5)), c.n_in = 1, c.out[0] = b.room(DType::kF32, {600, 8});
+    {CONCORD_OP_SOFTMAX,
+     [](Bench& b, concord_call& c) {
+       c.in[0] = b.put(act(), {40, 5003}, noise(12, 40 * 5003, 9)), c.n_in = 1, c.out[0] = b.room(act(), {40, 5003});
+     }},
+    {CONCORD_OP_TOPK_ROUTING,
+     [](Bench& b, concord_call& c) {
+       c.in[0] = b.put(act(), {600, 128}, noise(13, 600 * 128, 5)), c.n_in = 1,
+       c.out[0] = b.room(DType::kF32, {600, 8});
        c.out[1] = b.put_i32({600, 8}, std::vector<std::int32_t>(4800)), c.n_out = 2;
      }},
-    {CONCORD_OP_ARGMAX, [](Bench& b, concord_call& c) {
-       c.in[0] = b.put(act(), {40, 5003}, noise(14, 40 * 5003)), c.n_in = 1, c.out[0] = b.put_i32({40}, std::vector<std::int32_t>(40));
+    {CONCORD_OP_ARGMAX,
+     [](Bench& b, concord_call& c) {
+       c.in[0] = b.put(act(), {40, 5003}, noise(14, 40 * 5003)), c.n_in = 1,
+       c.out[0] = b.put_i32({40}, std::vector<std::int32_t>(40));
      }},
-    {CONCORD_OP_KV_APPEND, [](Bench& b, concord_call& c) {
+    {CONCORD_OP_KV_APPEND,
+     [](Bench& b, concord_call& c) {
        std::vector<std::int32_t> rows(300);
        for (int i = 0; i < 300; ++i) rows[static_cast<std::size_t>(i)] = 299 - i;
-       c.in[0] = b.put(act(), {300, 3, 64}, noise(15, 300 * 192)), c.in[1] = b.put(act(), {300, 3, 64}, noise(16, 300 * 192));
-       c.in[2] = b.put_i32({300}, rows), c.n_in = 3, c.out[0] = b.room(DType::kF16, {300, 3, 64}), c.out[1] = b.room(DType::kF16, {300, 3, 64}), c.n_out = 2;
+       c.in[0] = b.put(act(), {300, 3, 64}, noise(15, 300 * 192)),
+       c.in[1] = b.put(act(), {300, 3, 64}, noise(16, 300 * 192));
+       c.in[2] = b.put_i32({300}, rows), c.n_in = 3, c.out[0] = b.room(DType::kF16, {300, 3, 64}),
+       c.out[1] = b.room(DType::kF16, {300, 3, 64}), c.n_out = 2;
      }},
-    {CONCORD_OP_EMBEDDING, [](Bench& b, concord_call& c) {
+    {CONCORD_OP_EMBEDDING,
+     [](Bench& b, concord_call& c) {
        c.weight = b.weight(make_weight(kWeightForms[3], 50, 300, act(), 17).desc);
        c.in[0] = b.put_i32({500}, std::vector<std::int32_t>(500, 49)), c.n_in = 1, c.out[0] = b.room(act(), {500, 300});
      }},
@@ -135,8 +168,10 @@ TEST(OtherOperators, BitsDependNeitherOnThreadsNorOnTheRun) {
 TEST(Witness, NamesTheForcedVariantAndNothingFellBack) {
   Device d = open_with(2);
   for (const Shape& s : kShapes) (void)matmul_bits(d, s);
-  const std::map<std::string, std::string> words = {{"cpu:strict", "strict sequential f32, no fma"}, {"cpu:avx2", "isa=avx2"},
-                                                    {"cpu:avx512", "brg:avx512_core f32 isa=avx512_core"}, {"cpu:bf16", "isa=avx512_core_bf16"}};
+  const std::map<std::string, std::string> words = {{"cpu:strict", "strict sequential f32, no fma"},
+                                                    {"cpu:avx2", "isa=avx2"},
+                                                    {"cpu:avx512", "brg:avx512_core f32 isa=avx512_core"},
+                                                    {"cpu:bf16", "isa=avx512_core_bf16"}};
   ASSERT_TRUE(words.contains(d.facts().id)) << d.facts().id;
   std::uint64_t calls = 0;
   for (const auto& [kernel, count] : d.kernels()) {
@@ -157,7 +192,8 @@ std::string hex_of(Device& d) {
 
 // The same program as another process, under another variant: its long sums in hexadecimal.
 std::string long_sum_of(const std::string& id) {
-  const std::string command = "CONCORD_TEST_DEVICE=" + id + " /proc/" + std::to_string(getpid()) + "/exe --print-long-sum";
+  const std::string command =
+      "CONCORD_TEST_DEVICE=" + id + " /proc/" + std::to_string(getpid()) + "/exe --print-long-sum";
   std::FILE* pipe = popen(command.c_str(), "r");
   if (!pipe) return "";
   std::string text;
@@ -172,7 +208,8 @@ TEST(Variants, DifferInBitsOnALongSum) {
   EXPECT_EQ(mine, long_sum_of(device_id())) << "another process, same variant";
   int others = 0;
   for (const DeviceFacts& f : backends().devices()) {
-    if (f.backend != "cpu" || f.id == device_id() || !f.available || f.id == "cpu:bf16" || device_id() == "cpu:bf16") continue;  // another dtype
+    if (f.backend != "cpu" || f.id == device_id() || !f.available || f.id == "cpu:bf16" || device_id() == "cpu:bf16")
+      continue;  // another dtype
     EXPECT_NE(mine, long_sum_of(f.id)) << f.id;
     ++others;
   }
@@ -241,7 +278,8 @@ TEST(Variants, UnservedDtypesAreUnsupportedNotConverted) {
   }
 }
 
-const bool kPrinting = modes().emplace("--print-long-sum", [] { return std::fputs(hex_of(subject()).c_str(), stdout) < 0; }).second;
+const bool kPrinting =
+    modes().emplace("--print-long-sum", [] { return std::fputs(hex_of(subject()).c_str(), stdout) < 0; }).second;
 
 }  // namespace
 }  // namespace concord::testing

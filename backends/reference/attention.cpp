@@ -1,4 +1,5 @@
-// Rotary embedding (Su et al. 2021, halves: pairs (i, i + D/2)), the key/value cache, and causal attention with grouped heads.
+// Rotary embedding (Su et al. 2021, halves: pairs (i, i + D/2)), the key/value cache, and causal attention with grouped
+// heads.
 #include "ops.hpp"
 
 namespace reference {

@@ -9,7 +9,9 @@
 namespace concord::testing {
 namespace {
 
-bool same(float a, float b) { return std::bit_cast<std::uint32_t>(a) == std::bit_cast<std::uint32_t>(b) || (std::isnan(a) && std::isnan(b)); }
+bool same(float a, float b) {
+  return std::bit_cast<std::uint32_t>(a) == std::bit_cast<std::uint32_t>(b) || (std::isnan(a) && std::isnan(b));
+}
 
 TEST(AbiFloat, EveryHalfWidensAndComesBack) {
   for (std::uint32_t h = 0; h < 65536; ++h) {
@@ -31,14 +33,16 @@ TEST(AbiFloat, EveryHalfWidensAndComesBack) {
 // Around every half: the midpoint to its neighbour, and a hair to either side, as float and as double.
 TEST(AbiFloat, TiesAndTheirNeighboursRoundToNearestEven) {
   for (std::uint32_t h = 0; h < 0x7c00; ++h) {
-    const double low = f16_to_f32(static_cast<std::uint16_t>(h)), step = h < 0x400 ? 0x1p-24 : std::ldexp(1.0, static_cast<int>(h >> 10) - 25);
+    const double low = f16_to_f32(static_cast<std::uint16_t>(h)),
+                 step = h < 0x400 ? 0x1p-24 : std::ldexp(1.0, static_cast<int>(h >> 10) - 25);
     const double middle = low + step / 2;
     const auto even = static_cast<std::uint16_t>(h + (h & 1)), up = static_cast<std::uint16_t>(h + 1);
     for (const double sign : {1.0, -1.0}) {
       const auto s = static_cast<std::uint16_t>(sign < 0 ? 0x8000 : 0);
       ASSERT_EQ(concord_abi::f64_to_f16(sign * middle), even | s) << h;
       ASSERT_EQ(concord_abi::f32_to_f16(static_cast<float>(sign * middle)), even | s) << h;
-      ASSERT_EQ(concord_abi::f64_to_f16(sign * std::nextafter(middle, 1e9)), up | s) << h;  // float cannot tell this from the middle
+      ASSERT_EQ(concord_abi::f64_to_f16(sign * std::nextafter(middle, 1e9)), up | s)
+          << h;  // float cannot tell this from the middle
       ASSERT_EQ(concord_abi::f64_to_f16(sign * std::nextafter(middle, 0.0)), h | s) << h;
     }
   }

@@ -1,5 +1,6 @@
-// y = x W^T + bias. A row of W is turned into doubles once and used for every token; up to eight tokens are summed side by side
-// (independent sums, so the width changes nothing in the result). Products of values of at most 26 significant bits are exact.
+// y = x W^T + bias. A row of W is turned into doubles once and used for every token; up to eight tokens are summed side
+// by side (independent sums, so the width changes nothing in the result). Products of values of at most 26 significant
+// bits are exact.
 #include "ops.hpp"
 
 namespace reference {
@@ -34,11 +35,15 @@ void dots(const double* w, const double* x, std::size_t k, double* out) {
 
 void dots_of(std::size_t lanes, const double* w, const double* x, std::size_t k, double* out) {
   switch (lanes) {
-    case 1: return dots<1>(w, x, k, out);
-    case 2: return dots<2>(w, x, k, out);
+    case 1:
+      return dots<1>(w, x, k, out);
+    case 2:
+      return dots<2>(w, x, k, out);
     case 3:
-    case 4: return dots<4>(w, x, k, out);
-    default: return dots<8>(w, x, k, out);
+    case 4:
+      return dots<4>(w, x, k, out);
+    default:
+      return dots<8>(w, x, k, out);
   }
 }
 

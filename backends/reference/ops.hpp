@@ -1,6 +1,7 @@
-// The operators of the reference device. Every value is widened exactly to double, computed in double, and rounded once on store.
-// Long sums are compensated (Neumaier 1974, in the branch-free form of Knuth's TwoSum), so that the error of a sum of n terms is
-// about 2u|sum| + n^2 u^2 sum|terms| instead of n u sum|terms|. Calls were checked before they come here.
+// The operators of the reference device. Every value is widened exactly to double, computed in double, and rounded once
+// on store. Long sums are compensated (Neumaier 1974, in the branch-free form of Knuth's TwoSum), so that the error of
+// a sum of n terms is about 2u|sum| + n^2 u^2 sum|terms| instead of n u sum|terms|. Calls were checked before they come
+// here.
 #pragma once
 #include <tbb/parallel_for.h>
 #include <tbb/task_arena.h>
@@ -28,7 +29,9 @@ struct Sum {
     low += (high - (s - part)) + (x - part);
     high = s;
   }
-  double value() const { return std::isfinite(high) ? high + low : high; }  // inf - inf in the error must not hide an infinity
+  double value() const {
+    return std::isfinite(high) ? high + low : high;
+  }  // inf - inf in the error must not hide an infinity
 };
 
 // body(i) for i in [0, n), in parallel: outputs are independent, so the result does not depend on the threads.

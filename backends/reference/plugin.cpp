@@ -63,18 +63,21 @@ concord_status device_info(std::uint32_t index, concord_device_info* info, conco
   return CONCORD_OK;
 }
 
-concord_status device_open(std::uint32_t index, const concord_open_options* options, concord_device** device, concord_error* err) {
+concord_status device_open(std::uint32_t index, const concord_open_options* options, concord_device** device,
+                           concord_error* err) {
   if (index != 0 || !device) return refuse(err, CONCORD_INVALID, CONCORD_WHY_NONE, "reference: no device %u", index);
   const std::uint32_t threads = options && options->struct_size >= sizeof *options ? options->threads : 0;
   return guarded(err, [&] {
-    *device = new concord_device(threads ? static_cast<int>(std::min(threads, std::max(1u, std::thread::hardware_concurrency())))
-                                         : tbb::task_arena::automatic);
+    *device = new concord_device(
+        threads ? static_cast<int>(std::min(threads, std::max(1u, std::thread::hardware_concurrency())))
+                : tbb::task_arena::automatic);
     return CONCORD_OK;
   });
 }
 void device_close(concord_device* device) { delete device; }
 
-concord_status weight_create(concord_device* device, const concord_weight_desc* desc, concord_weight** weight, concord_error* err) {
+concord_status weight_create(concord_device* device, const concord_weight_desc* desc, concord_weight** weight,
+                             concord_error* err) {
   if (!device || !weight) return refuse(err, CONCORD_INVALID, CONCORD_WHY_NONE, "weight_create: NULL argument");
   *weight = nullptr;
   concord_abi::WeightBytes bytes;
@@ -92,13 +95,19 @@ concord_status check(const concord_call* call, bool with_buffers, concord_error*
   if (!call) return refuse(err, CONCORD_INVALID, CONCORD_WHY_NONE, "reference: NULL call");
   concord_abi::WeightShape shape;
   if (call->weight)
-    shape = {static_cast<std::int64_t>(call->weight->stored.rows), static_cast<std::int64_t>(call->weight->stored.cols)};
-  return concord_abi::CallCheck(*call, call->weight ? &shape : nullptr, with_buffers ? concord_abi::buffer_bytes : nullptr, err).check();
+    shape = {static_cast<std::int64_t>(call->weight->stored.rows),
+             static_cast<std::int64_t>(call->weight->stored.cols)};
+  return concord_abi::CallCheck(*call, call->weight ? &shape : nullptr,
+                                with_buffers ? concord_abi::buffer_bytes : nullptr, err)
+      .check();
 }
 
-concord_status supports(concord_device*, const concord_call* call, concord_error* err) { return check(call, false, err); }
+concord_status supports(concord_device*, const concord_call* call, concord_error* err) {
+  return check(call, false, err);
+}
 
-concord_status run(concord_device* device, concord_stream*, const concord_call* call, concord_witness* witness, concord_error* err) {
+concord_status run(concord_device* device, concord_stream*, const concord_call* call, concord_witness* witness,
+                   concord_error* err) {
   if (!device) return refuse(err, CONCORD_INVALID, CONCORD_WHY_NONE, "reference: NULL device");
   if (const auto s = check(call, true, err); s != CONCORD_OK) return s;
   const Entry& entry = kEntries[call->op];
@@ -112,18 +121,34 @@ concord_status run(concord_device* device, concord_stream*, const concord_call* 
   return status;
 }
 
-const concord_backend kTable = {
-    sizeof(concord_backend), CONCORD_ABI_MAJOR, CONCORD_ABI_MINOR, 0,
-    "reference", "0.1.0", "C++ " __VERSION__ ", -ffp-contract=off, no fast-math",
-    device_count, device_info, device_open, device_close,
-    concord_abi::buffer_create, concord_abi::buffer_destroy, concord_abi::upload, concord_abi::download,
-    weight_create, weight_destroy, supports, run,
-    concord_abi::stream_create, concord_abi::stream_destroy, concord_abi::synchronize};
+const concord_backend kTable = {sizeof(concord_backend),
+                                CONCORD_ABI_MAJOR,
+                                CONCORD_ABI_MINOR,
+                                0,
+                                "reference",
+                                "0.1.0",
+                                "C++ " __VERSION__ ", -ffp-contract=off, no fast-math",
+                                device_count,
+                                device_info,
+                                device_open,
+                                device_close,
+                                concord_abi::buffer_create,
+                                concord_abi::buffer_destroy,
+                                concord_abi::upload,
+                                concord_abi::download,
+                                weight_create,
+                                weight_destroy,
+                                supports,
+                                run,
+                                concord_abi::stream_create,
+                                concord_abi::stream_destroy,
+                                concord_abi::synchronize};
 
 }  // namespace
 
-extern "C" __attribute__((visibility("default"))) const concord_backend* concord_backend_entry(
-    std::uint32_t host_major, std::uint32_t host_minor, concord_error* err) {
+extern "C" __attribute__((visibility("default"))) const concord_backend* concord_backend_entry(std::uint32_t host_major,
+                                                                                               std::uint32_t host_minor,
+                                                                                               concord_error* err) {
   if (host_major == CONCORD_ABI_MAJOR) return &kTable;
   refuse(err, CONCORD_INVALID, CONCORD_WHY_NONE, "plug-in serves ABI %u.%u, the host asks for %u.%u", CONCORD_ABI_MAJOR,
          CONCORD_ABI_MINOR, host_major, host_minor);

@@ -1,5 +1,5 @@
-// The reference device itself, against formulations written differently: long double (64 mantissa bits), other orders, other formulas,
-// known values, and properties that hold exactly. Nothing here shares code with the device.
+// The reference device itself, against formulations written differently: long double (64 mantissa bits), other orders,
+// other formulas, known values, and properties that hold exactly. Nothing here shares code with the device.
 #include <fmt/format.h>
 
 #include <numbers>
@@ -12,7 +12,8 @@ namespace {
 using Long = long double;
 constexpr double kU64 = 0x1p-53;
 
-Values run_f64(concord_op op, const std::vector<std::pair<Dims, Values>>& in, const Dims& out, const std::function<void(concord_call&)>& set = {}) {
+Values run_f64(concord_op op, const std::vector<std::pair<Dims, Values>>& in, const Dims& out,
+               const std::function<void(concord_call&)>& set = {}) {
   Bench b(reference());
   concord_call c = make_call(op);
   for (const auto& [dims, values] : in) {
@@ -28,7 +29,8 @@ Values run_f64(concord_op op, const std::vector<std::pair<Dims, Values>>& in, co
 
 void expect_relative(const Values& got, const std::vector<Long>& want, double units, const std::string& what) {
   Values w, bound;
-  for (const Long v : want) w.push_back(static_cast<double>(v)), bound.push_back(units * kU64 * std::fabs(w.back()) + 1e-320);
+  for (const Long v : want)
+    w.push_back(static_cast<double>(v)), bound.push_back(units * kU64 * std::fabs(w.back()) + 1e-320);
   expect_within(got, w, bound, what);
 }
 
@@ -41,7 +43,8 @@ Values matmul(const Values& x, std::int64_t t, const HostWeight& w, DType dtype 
   return b.get(c.out[0]);
 }
 
-// Cause of the bound: float32 factors give exact products in double; the compensated sum is right to 2u plus n^2 u^2 sum|p|.
+// Cause of the bound: float32 factors give exact products in double; the compensated sum is right to 2u plus n^2 u^2
+// sum|p|.
 TEST(Reference, MatmulAgainstLongDoubleBackwards) {
   for (const WeightForm& form : kWeightForms)
     for (const std::int64_t t : {1, 2, 3, 5, 8, 11, 17}) {
@@ -52,7 +55,8 @@ TEST(Reference, MatmulAgainstLongDoubleBackwards) {
       for (std::int64_t i = 0; i < t * n; ++i) {
         Long sum = 0, size = 0;
         for (std::int64_t c = k; c-- > 0;) {
-          const Long p = static_cast<Long>(x[static_cast<std::size_t>(i / n * k + c)]) * w.values[static_cast<std::size_t>(i % n * k + c)];
+          const Long p = static_cast<Long>(x[static_cast<std::size_t>(i / n * k + c)]) *
+                         w.values[static_cast<std::size_t>(i % n * k + c)];
           sum += p, size += std::fabs(p);
         }
         want.push_back(static_cast<double>(sum));
@@ -76,7 +80,8 @@ TEST(Reference, QuantisedWeightsAreWhatTheHeaderSays) {
   const std::int8_t q[2] = {-127, 5};
   const float scale = 0.1f;
   concord_weight_desc d{};
-  d.struct_size = sizeof d, d.dtype = CONCORD_I8, d.rows = 1, d.cols = 2, d.data = q, d.scales = &scale, d.activation_dtype = CONCORD_F64;
+  d.struct_size = sizeof d, d.dtype = CONCORD_I8, d.rows = 1, d.cols = 2, d.data = q, d.scales = &scale,
+  d.activation_dtype = CONCORD_F64;
   HostWeight w;
   w.desc = d;
   expect_equal(matmul({1, 0}, 1, w), {-127 * static_cast<double>(0.1f)}, "I8");
@@ -105,8 +110,10 @@ TEST(Reference, Norms) {
   }
   expect_relative(run_f64(CONCORD_OP_RMSNORM, {{{1, n}, x}, {{n}, gain}}, {1, n}, eps), rms, 8, "rmsnorm");
   Values want, bound;
-  for (const Long v : layer) want.push_back(static_cast<double>(v)), bound.push_back(64 * kU64);  // values of size 1, subtraction of the mean
-  expect_within(run_f64(CONCORD_OP_LAYERNORM, {{{1, n}, x}, {{n}, gain}, {{n}, shift}}, {1, n}, eps), want, bound, "layernorm");
+  for (const Long v : layer)
+    want.push_back(static_cast<double>(v)), bound.push_back(64 * kU64);  // values of size 1, subtraction of the mean
+  expect_within(run_f64(CONCORD_OP_LAYERNORM, {{{1, n}, x}, {{n}, gain}, {{n}, shift}}, {1, n}, eps), want, bound,
+                "layernorm");
 }
 
 TEST(Reference, RopeKeepsNormsAndComposes) {
@@ -120,7 +127,8 @@ TEST(Reference, RopeKeepsNormsAndComposes) {
     Bench b(reference());
     concord_call c = make_call(CONCORD_OP_ROPE);
     c.n_in = 4, c.n_out = 1, c.in[0] = b.put(DType::kF64, {3, 1, d}, v), c.in[1] = b.put(DType::kF64, {p, d / 2}, cos);
-    c.in[2] = b.put(DType::kF64, {p, d / 2}, sin), c.in[3] = b.put_i32({3}, at), c.out[0] = b.room(DType::kF64, {3, 1, d});
+    c.in[2] = b.put(DType::kF64, {p, d / 2}, sin), c.in[3] = b.put_i32({3}, at),
+    c.out[0] = b.room(DType::kF64, {3, 1, d});
     EXPECT_TRUE(b.run(c).has_value());
     return b.get(c.out[0]);
   };
@@ -136,11 +144,13 @@ TEST(Reference, RopeKeepsNormsAndComposes) {
   EXPECT_NEAR(y[8 + 0], x[8] * std::cos(3.0) - x[8 + 4] * std::sin(3.0), 8 * kU64) << "pairs are (i, i + D/2)";
 }
 
-Values attend(const Values& q, const Values& k, const Values& v, std::vector<std::int32_t> at, std::int64_t h, std::int64_t g, std::int64_t d, double scale) {
+Values attend(const Values& q, const Values& k, const Values& v, std::vector<std::int32_t> at, std::int64_t h,
+              std::int64_t g, std::int64_t d, double scale) {
   Bench b(reference());
   const auto t = static_cast<std::int64_t>(at.size()), p = static_cast<std::int64_t>(k.size()) / (g * d);
   concord_call c = make_call(CONCORD_OP_ATTENTION);
-  c.scale = scale, c.n_in = 4, c.n_out = 1, c.in[0] = b.put(DType::kF64, {t, h, d}, q), c.in[1] = b.put(DType::kF64, {p, g, d}, k);
+  c.scale = scale, c.n_in = 4, c.n_out = 1, c.in[0] = b.put(DType::kF64, {t, h, d}, q),
+  c.in[1] = b.put(DType::kF64, {p, g, d}, k);
   c.in[2] = b.put(DType::kF64, {p, g, d}, v), c.in[3] = b.put_i32({t}, at), c.out[0] = b.room(DType::kF64, {t, h, d});
   EXPECT_TRUE(b.run(c).has_value());
   return b.get(c.out[0]);
@@ -153,8 +163,10 @@ TEST(Reference, AttentionProperties) {
     EXPECT_EQ(first[i], v[i / 3 % 4 / 2 * 3 + i % 3]) << i;
   Values masked = k, other = v;
   for (std::size_t i = 18; i < 30; ++i) masked[i] = 1e3, other[i] = NAN;
-  expect_equal(attend(q, masked, other, {1, 2}, 4, 2, 3, 0.7), attend(q, k, v, {1, 2}, 4, 2, 3, 0.7), "rows behind the position do not matter");
-  const Values flat = attend(Values(24, 0.0), k, v, {4, 3}, 4, 2, 3, 0.7);  // equal scores: the mean of the visible values
+  expect_equal(attend(q, masked, other, {1, 2}, 4, 2, 3, 0.7), attend(q, k, v, {1, 2}, 4, 2, 3, 0.7),
+               "rows behind the position do not matter");
+  const Values flat =
+      attend(Values(24, 0.0), k, v, {4, 3}, 4, 2, 3, 0.7);  // equal scores: the mean of the visible values
   for (std::size_t i = 0; i < flat.size(); ++i) {
     const std::size_t rows = i < 12 ? 5 : 4, group = i / 3 % 4 / 2;
     Long mean = 0;
@@ -206,27 +218,32 @@ TEST(Reference, ElementwiseAgainstOtherFormulas) {
   for (std::size_t i = 0; i < 500; ++i) {
     const Long x = g[i];
     silu.push_back(x * u[i] * (x < 0 ? std::exp(x) / (1 + std::exp(x)) : 1 / (1 + std::exp(-x))));
-    exact.push_back(x * (x < 0 ? std::erfc(-x / std::numbers::sqrt2_v<Long>) : 1 + std::erf(x / std::numbers::sqrt2_v<Long>)) / 2);
+    exact.push_back(
+        x * (x < 0 ? std::erfc(-x / std::numbers::sqrt2_v<Long>) : 1 + std::erf(x / std::numbers::sqrt2_v<Long>)) / 2);
     const Long p = std::sqrt(2 / std::numbers::pi_v<Long>) * (x + 0.044715L * x * x * x);
     tanh_form.push_back(x * (1 / (1 + std::exp(-2 * p))));  // (1 + tanh p)/2 is the logistic function of 2p
   }
   expect_relative(run_f64(CONCORD_OP_SWIGLU, {{{1, 500}, g}, {{1, 500}, u}}, {1, 500}), silu, 8, "swiglu");
   Values want, bound, got = run_f64(CONCORD_OP_GELU, {{{1, 500}, g}}, {1, 500});
   for (std::size_t i = 0; i < 500; ++i)  // erfc's argument z is rounded twice; its condition number is below 2 z^2 + 2
-    want.push_back(static_cast<double>(exact[i])), bound.push_back(kU64 * std::fabs(want[i]) * (2 * (g[i] * g[i] + 2) + 16) + 1e-320);
+    want.push_back(static_cast<double>(exact[i])),
+        bound.push_back(kU64 * std::fabs(want[i]) * (2 * (g[i] * g[i] + 2) + 16) + 1e-320);
   expect_within(got, want, bound, "gelu");
   got = run_f64(CONCORD_OP_GELU, {{{1, 500}, g}}, {1, 500}, [](concord_call& c) { c.flags = CONCORD_GELU_TANH; });
   want.clear(), bound.clear();
   for (std::size_t i = 0; i < 500; ++i)  // 1 + tanh cancels for negative x: absolute error of a few u64 times |x|
-    want.push_back(static_cast<double>(tanh_form[i])), bound.push_back(16 * kU64 * (std::fabs(g[i]) + std::fabs(want[i])));
+    want.push_back(static_cast<double>(tanh_form[i])),
+        bound.push_back(16 * kU64 * (std::fabs(g[i]) + std::fabs(want[i])));
   expect_within(got, want, bound, "gelu tanh");
-  EXPECT_NEAR(run_f64(CONCORD_OP_GELU, {{{1, 1}, {1.0}}}, {1, 1})[0], 0.84134474606854293, 1e-15);  // the normal distribution function at 1
+  EXPECT_NEAR(run_f64(CONCORD_OP_GELU, {{{1, 1}, {1.0}}}, {1, 1})[0], 0.84134474606854293,
+              1e-15);  // the normal distribution function at 1
 }
 
 TEST(Reference, RoutingAndArgmax) {
   Bench b(reference());
   concord_call c = make_call(CONCORD_OP_TOPK_ROUTING);
-  c.n_in = 1, c.n_out = 2, c.in[0] = b.put(DType::kF64, {1, 4}, {std::log(1.0), std::log(4.0), std::log(2.0), std::log(4.0)});
+  c.n_in = 1, c.n_out = 2,
+  c.in[0] = b.put(DType::kF64, {1, 4}, {std::log(1.0), std::log(4.0), std::log(2.0), std::log(4.0)});
   c.out[0] = b.room(DType::kF32, {1, 3}), c.out[1] = b.put_i32({1, 3}, {0, 0, 0});
   ASSERT_TRUE(b.run(c).has_value());
   expect_equal(b.get(c.out[1]), {1, 3, 2}, "lower index first among equals");
@@ -246,7 +263,8 @@ TEST(Reference, NarrowResultsAreRoundedOnce) {
       Bench b(reference());
       concord_call c = make_call(op);
       const Values y = rounded(dtype, noise(2, 600, 4));
-      c.n_in = 2, c.n_out = 1, c.in[0] = b.put(dtype, {3, 200}, x), c.in[1] = b.put(dtype, {3, 200}, y), c.out[0] = b.room(dtype, {3, 200});
+      c.n_in = 2, c.n_out = 1, c.in[0] = b.put(dtype, {3, 200}, x), c.in[1] = b.put(dtype, {3, 200}, y),
+      c.out[0] = b.room(dtype, {3, 200});
       ASSERT_TRUE(b.run(c).has_value());
       expect_equal(b.get(c.out[0]), rounded(dtype, run_f64(op, {{{3, 200}, x}, {{3, 200}, y}}, {3, 200})), op_name(op));
     }
@@ -261,7 +279,8 @@ TEST(Reference, BitsDependNeitherOnThreadsNorOnTheRun) {
     ASSERT_TRUE(device.has_value());
     Bench b(*device);
     concord_call c = make_call(CONCORD_OP_MATMUL);
-    c.n_in = c.n_out = 1, c.in[0] = b.put(DType::kF32, {20, 300}, noise(7, 6000)), c.out[0] = b.room(DType::kF32, {20, 100}), c.weight = b.weight(w.desc);
+    c.n_in = c.n_out = 1, c.in[0] = b.put(DType::kF32, {20, 300}, noise(7, 6000)),
+    c.out[0] = b.room(DType::kF32, {20, 100}), c.weight = b.weight(w.desc);
     ASSERT_TRUE(b.run(c).has_value());
     if (first.empty()) first = b.bits(c.out[0]);
     EXPECT_EQ(first, b.bits(c.out[0])) << threads;

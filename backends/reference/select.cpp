@@ -24,7 +24,8 @@ concord_status softmax(const concord_call& call, concord_error*) {
   return CONCORD_OK;
 }
 
-// Experts in falling order of their logit, the lower index first among equals (softmax keeps the order, but its rounding may tie).
+// Experts in falling order of their logit, the lower index first among equals (softmax keeps the order, but its
+// rounding may tie).
 concord_status topk_routing(const concord_call& call, concord_error*) {
   const std::size_t rows = dim(call.in[0], 0), n = dim(call.in[0], 1), k = dim(call.out[0], 1);
   for_each(rows, [&](std::size_t r) {
@@ -32,7 +33,8 @@ concord_status topk_routing(const concord_call& call, concord_error*) {
     load_row(call.in[0], r, n, v.data());
     std::vector<std::int32_t> order(n);
     for (std::size_t i = 0; i < n; ++i) order[i] = static_cast<std::int32_t>(i);
-    std::stable_sort(order.begin(), order.end(), [&](auto a, auto b) { return concord_abi::before(v[std::size_t(a)], v[std::size_t(b)]); });
+    std::stable_sort(order.begin(), order.end(),
+                     [&](auto a, auto b) { return concord_abi::before(v[std::size_t(a)], v[std::size_t(b)]); });
     softmax_of(v);
     Sum total;
     for (std::size_t i = 0; i < k; ++i) total.add(v[static_cast<std::size_t>(order[i])]);

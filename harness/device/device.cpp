@@ -22,7 +22,8 @@ std::string bounded_text(const char* text, std::size_t size) {
 
 namespace {
 const char* why_name(std::uint32_t why) {
-  constexpr const char* kNames[] = {"", "dtype", "shape", "alignment", "memory", "architecture", "not built", "not implemented"};
+  constexpr const char* kNames[] = {"",       "dtype",        "shape",     "alignment",
+                                    "memory", "architecture", "not built", "not implemented"};
   return why < std::size(kNames) ? kNames[why] : "unknown reason";
 }
 }  // namespace
@@ -34,17 +35,24 @@ Error plugin_error(concord_status status, const concord_error& err, const std::s
   };
   const Row row = [&]() -> Row {
     switch (status) {
-      case CONCORD_UNSUPPORTED: return {ErrorKind::kUnsupported, "device.unsupported"};
-      case CONCORD_INVALID: return {ErrorKind::kInternal, "device.invalid_call"};
-      case CONCORD_OUT_OF_MEMORY: return {ErrorKind::kInternal, "device.out_of_memory"};
-      default: return {ErrorKind::kInternal, "device.failed"};
+      case CONCORD_UNSUPPORTED:
+        return {ErrorKind::kUnsupported, "device.unsupported"};
+      case CONCORD_INVALID:
+        return {ErrorKind::kInternal, "device.invalid_call"};
+      case CONCORD_OUT_OF_MEMORY:
+        return {ErrorKind::kInternal, "device.out_of_memory"};
+      default:
+        return {ErrorKind::kInternal, "device.failed"};
     }
   }();
   const std::string said = bounded_text(err.message, sizeof err.message), why = why_name(err.why);
-  return Error{row.kind, row.code,
-               fmt::format("{}: {}{}", what, said.empty() ? fmt::format("status {} without a message", int(status)) : said,
-                           why.empty() ? "" : " (" + why + ")"),
-               {}, {}};
+  return Error{
+      row.kind,
+      row.code,
+      fmt::format("{}: {}{}", what, said.empty() ? fmt::format("status {} without a message", int(status)) : said,
+                  why.empty() ? "" : " (" + why + ")"),
+      {},
+      {}};
 }
 
 Buffer& Buffer::operator=(Buffer&& o) noexcept {
@@ -113,7 +121,8 @@ Result<Weight> Device::create_weight(const concord_weight_desc& desc) {
   const concord_status status = table_->weight_create(device_, &desc, &weight.weight_, &err);
   if (status != CONCORD_OK) {
     weight.weight_ = nullptr;
-    return std::unexpected(plugin_error(status, err, fmt::format("{}: weight [{}, {}]", facts_.id, desc.rows, desc.cols)));
+    return std::unexpected(
+        plugin_error(status, err, fmt::format("{}: weight [{}, {}]", facts_.id, desc.rows, desc.cols)));
   }
   weight.table_ = table_, weight.device_ = device_;
   return weight;
@@ -134,10 +143,12 @@ Status Device::run(const concord_call& call) {
   if (status != CONCORD_OK) return std::unexpected(plugin_error(status, err, facts_.id));
   const std::string kernel = bounded_text(witness.kernel, sizeof witness.kernel);
   if (kernel.empty())
-    return fail(ErrorKind::kInternal, "device.failed", fmt::format("{}: {} left no witness of what ran", facts_.id, op_name(call.op)));
+    return fail(ErrorKind::kInternal, "device.failed",
+                fmt::format("{}: {} left no witness of what ran", facts_.id, op_name(call.op)));
   ++kernels_[kernel];
   fallbacks_ = std::max(fallbacks_, witness.fallbacks);
-  determinism_ = std::max(determinism_, static_cast<concord_determinism>(std::min<std::uint32_t>(witness.determinism, CONCORD_RUN_TO_RUN_VARYING)));
+  determinism_ = std::max(determinism_, static_cast<concord_determinism>(
+                                            std::min<std::uint32_t>(witness.determinism, CONCORD_RUN_TO_RUN_VARYING)));
   return {};
 }
 
@@ -149,25 +160,34 @@ Status Device::synchronize() {
 }
 
 const char* op_name(std::uint32_t op) {
-  constexpr const char* kNames[CONCORD_OP_COUNT] = {"embedding", "rmsnorm", "layernorm", "matmul", "rope", "kv_append", "attention",
-                                                    "swiglu", "gelu", "add", "softmax", "topk_routing", "argmax"};
+  constexpr const char* kNames[CONCORD_OP_COUNT] = {"embedding", "rmsnorm",      "layernorm", "matmul", "rope",
+                                                    "kv_append", "attention",    "swiglu",    "gelu",   "add",
+                                                    "softmax",   "topk_routing", "argmax"};
   return op < CONCORD_OP_COUNT ? kNames[op] : "unknown operator";
 }
 
 concord_dtype to_abi(DType dtype) {
   switch (dtype) {
-    case DType::kF32: return CONCORD_F32;
-    case DType::kF16: return CONCORD_F16;
-    case DType::kBF16: return CONCORD_BF16;
-    case DType::kF64: return CONCORD_F64;
-    case DType::kI32: return CONCORD_I32;
-    case DType::kI8: return CONCORD_I8;
-    default: break;
+    case DType::kF32:
+      return CONCORD_F32;
+    case DType::kF16:
+      return CONCORD_F16;
+    case DType::kBF16:
+      return CONCORD_BF16;
+    case DType::kF64:
+      return CONCORD_F64;
+    case DType::kI32:
+      return CONCORD_I32;
+    case DType::kI8:
+      return CONCORD_I8;
+    default:
+      break;
   }
   return CONCORD_U4;  // no counterpart: U4 is never an operand's dtype, so that every plug-in refuses the call
 }
 
-concord_tensor tensor_of(DType dtype, std::initializer_list<std::int64_t> dims, const Buffer& buffer, std::uint64_t byte_offset) {
+concord_tensor tensor_of(DType dtype, std::initializer_list<std::int64_t> dims, const Buffer& buffer,
+                         std::uint64_t byte_offset) {
   concord_tensor t{};
   t.struct_size = sizeof t, t.dtype = to_abi(dtype), t.rank = static_cast<std::uint32_t>(dims.size());
   std::copy_n(dims.begin(), std::min<std::size_t>(dims.size(), CONCORD_MAX_RANK), t.dims);

@@ -76,7 +76,8 @@ TEST(Loader, SearchPathComesFromTheEnvironment) {
 
 TEST(Loader, DevicesAreSortedByBackend) {
   const Backends b = Backends::discover({CONCORD_BINARY_DIR "/bin", kPlugins + "/fake"});
-  EXPECT_TRUE(std::is_sorted(b.devices().begin(), b.devices().end(), [](const auto& x, const auto& y) { return x.backend < y.backend; }));
+  EXPECT_TRUE(std::is_sorted(b.devices().begin(), b.devices().end(),
+                             [](const auto& x, const auto& y) { return x.backend < y.backend; }));
   for (const DeviceFacts& f : b.devices()) {
     if (!f.available) continue;
     const auto resolved = b.resolve(f.id);
@@ -205,7 +206,8 @@ TEST(Descriptors, TensorsCallsAndNames) {
   EXPECT_EQ(t.dims[2], 5);
   EXPECT_EQ(t.dims[3], 0);
   EXPECT_EQ(t.byte_offset, 16u);
-  EXPECT_EQ(tensor_of(DType::kF32, {1, 2, 3, 4, 5}, none).rank, 5u) << "a rank beyond the ABI stays visible, to be refused";
+  EXPECT_EQ(tensor_of(DType::kF32, {1, 2, 3, 4, 5}, none).rank, 5u)
+      << "a rank beyond the ABI stays visible, to be refused";
   const concord_call c = make_call(CONCORD_OP_ROPE);
   EXPECT_EQ(c.struct_size, sizeof(concord_call));
   EXPECT_EQ(c.accumulate, static_cast<std::uint32_t>(CONCORD_F32));

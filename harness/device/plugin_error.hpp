@@ -7,7 +7,8 @@ namespace concord {
 
 // An empty concord_error to hand to a plug-in.
 concord_error blank_error();
-// Codes: device.unsupported, device.invalid_call, device.out_of_memory, device.failed. `what` names the call and the device.
+// Codes: device.unsupported, device.invalid_call, device.out_of_memory, device.failed. `what` names the call and the
+// device.
 Error plugin_error(concord_status status, const concord_error& err, const std::string& what);
 // Fixed-size text from a plug-in, which may have forgotten its terminator.
 std::string bounded_text(const char* text, std::size_t size);

@@ -23,11 +23,16 @@ std::vector<std::byte> encode(DType dtype, const Values& values) {
 
 DType from_abi(std::uint32_t dtype) {
   switch (dtype) {
-    case CONCORD_F16: return DType::kF16;
-    case CONCORD_BF16: return DType::kBF16;
-    case CONCORD_F64: return DType::kF64;
-    case CONCORD_I32: return DType::kI32;
-    default: return DType::kF32;
+    case CONCORD_F16:
+      return DType::kF16;
+    case CONCORD_BF16:
+      return DType::kBF16;
+    case CONCORD_F64:
+      return DType::kF64;
+    case CONCORD_I32:
+      return DType::kI32;
+    default:
+      return DType::kF32;
   }
 }
 
@@ -35,7 +40,8 @@ DType from_abi(std::uint32_t dtype) {
 
 Values noise(std::uint64_t seed, std::size_t n, double scale) {
   Values v(n);
-  for (std::size_t i = 0; i < n; ++i) v[i] = (static_cast<double>(mix(seed * 1000003 + i) >> 11) * 0x1p-52 - 1.0) * scale;
+  for (std::size_t i = 0; i < n; ++i)
+    v[i] = (static_cast<double>(mix(seed * 1000003 + i) >> 11) * 0x1p-52 - 1.0) * scale;
   return v;
 }
 
@@ -129,7 +135,9 @@ std::vector<std::byte> Bench::bits(const concord_tensor& t) const {
   Dims dims(t.dims, t.dims + t.rank);
   std::vector<std::byte> bytes(count(dims) * dtype_bits(from_abi(t.dtype)) / 8);
   for (const Buffer& b : buffers_)
-    if (b.get() == t.buffer) { EXPECT_TRUE(device_.download(b, t.byte_offset, bytes).has_value()); }
+    if (b.get() == t.buffer) {
+      EXPECT_TRUE(device_.download(b, t.byte_offset, bytes).has_value());
+    }
   return bytes;
 }
 
@@ -150,8 +158,8 @@ Values Bench::get(const concord_tensor& t) const {
 }
 
 const std::vector<WeightForm> kWeightForms = {
-    {"F32", CONCORD_F32, 0, false},    {"F16", CONCORD_F16, 0, false},      {"BF16", CONCORD_BF16, 0, false},
-    {"I8", CONCORD_I8, 0, false},      {"U4/32", CONCORD_U4, 32, false},    {"U4/32 zeros", CONCORD_U4, 32, true},
+    {"F32", CONCORD_F32, 0, false},     {"F16", CONCORD_F16, 0, false},          {"BF16", CONCORD_BF16, 0, false},
+    {"I8", CONCORD_I8, 0, false},       {"U4/32", CONCORD_U4, 32, false},        {"U4/32 zeros", CONCORD_U4, 32, true},
     {"U4/128", CONCORD_U4, 128, false}, {"U4/128 zeros", CONCORD_U4, 128, true},
 };
 
@@ -177,7 +185,8 @@ void fill_u4(HostWeight& w, const WeightForm& f, std::size_t rows, std::size_t c
   const Values scale = whole ? Values(rows * groups, 1.0) : rounded(DType::kF16, noise(seed + 1, rows * groups, 0.1));
   w.scales = encode(DType::kF16, scale);
   if (f.zeros)
-    for (std::size_t i = 0; i < rows * groups; ++i) w.zeros.push_back(static_cast<std::uint8_t>(mix(seed + 2 + i) % 16));
+    for (std::size_t i = 0; i < rows * groups; ++i)
+      w.zeros.push_back(static_cast<std::uint8_t>(mix(seed + 2 + i) % 16));
   w.data.assign(rows * stride, std::byte{0});
   for (std::size_t r = 0; r < rows; ++r)
     for (std::size_t c = 0; c < cols; ++c) {
@@ -190,12 +199,16 @@ void fill_u4(HostWeight& w, const WeightForm& f, std::size_t rows, std::size_t c
 
 }  // namespace
 
-HostWeight make_weight(const WeightForm& form, std::int64_t rows, std::int64_t cols, DType activation, std::uint64_t seed, bool whole) {
+HostWeight make_weight(const WeightForm& form, std::int64_t rows, std::int64_t cols, DType activation,
+                       std::uint64_t seed, bool whole) {
   HostWeight w;
   const auto r = static_cast<std::size_t>(rows), c = static_cast<std::size_t>(cols);
-  if (form.dtype == CONCORD_I8) fill_i8(w, r, c, seed, whole);
-  else if (form.dtype == CONCORD_U4) fill_u4(w, form, r, c, seed, whole);
-  else fill_float(w, from_abi(form.dtype), r * c, seed, whole);
+  if (form.dtype == CONCORD_I8)
+    fill_i8(w, r, c, seed, whole);
+  else if (form.dtype == CONCORD_U4)
+    fill_u4(w, form, r, c, seed, whole);
+  else
+    fill_float(w, from_abi(form.dtype), r * c, seed, whole);
   w.desc.struct_size = sizeof w.desc, w.desc.dtype = form.dtype, w.desc.rows = rows, w.desc.cols = cols;
   w.desc.data = w.data.data(), w.desc.scales = w.scales.empty() ? nullptr : w.scales.data();
   w.desc.zeros = w.zeros.empty() ? nullptr : w.zeros.data(), w.desc.group = form.group;
@@ -206,9 +219,12 @@ HostWeight make_weight(const WeightForm& form, std::int64_t rows, std::int64_t c
 double stored(DType dtype, double y, double err) {
   const double size = std::fabs(y) + err;
   switch (dtype) {
-    case DType::kF16: return err + 0x1p-11 * size + 0x1p-25;   // half an ulp; half the subnormal quantum 2^-24
-    case DType::kBF16: return err + 0x1p-8 * size + 0x1p-134;  // half an ulp; half the subnormal quantum 2^-133
-    default: return err + 0x1p-149;                            // float32 results are stored as they are; the last subnormal bit
+    case DType::kF16:
+      return err + 0x1p-11 * size + 0x1p-25;  // half an ulp; half the subnormal quantum 2^-24
+    case DType::kBF16:
+      return err + 0x1p-8 * size + 0x1p-134;  // half an ulp; half the subnormal quantum 2^-133
+    default:
+      return err + 0x1p-149;  // float32 results are stored as they are; the last subnormal bit
   }
 }
 

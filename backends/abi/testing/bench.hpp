@@ -1,4 +1,5 @@
-// Support for tests of devices behind the ABI: operands from numbers, numbers from results, and the same call on the reference device.
+// Support for tests of devices behind the ABI: operands from numbers, numbers from results, and the same call on the
+// reference device.
 #pragma once
 #include <gtest/gtest.h>
 
@@ -63,7 +64,8 @@ struct WeightForm {
 };
 extern const std::vector<WeightForm> kWeightForms;
 // `integers`: values that are small integers (scales 1), for tests with threshold 0.
-HostWeight make_weight(const WeightForm& form, std::int64_t rows, std::int64_t cols, DType activation, std::uint64_t seed, bool integers = false);
+HostWeight make_weight(const WeightForm& form, std::int64_t rows, std::int64_t cols, DType activation,
+                       std::uint64_t seed, bool integers = false);
 
 // Devices opened once per process. Tests that need other thread counts open their own.
 Device& subject();
@@ -72,13 +74,15 @@ Device& reference();
 // Other things than tests that a test program can be asked for, by its first argument.
 std::map<std::string, std::function<int()>>& modes();
 
-// --- error bounds (Higham, Accuracy and Stability of Numerical Algorithms, 2nd edition, section 3.1) ----------------------------
+// --- error bounds (Higham, Accuracy and Stability of Numerical Algorithms, 2nd edition, section 3.1)
+// ----------------------------
 inline constexpr double kU = 0x1p-24;  // unit roundoff of float32
 inline double gamma(double k) { return k * kU / (1 - k * kU); }
 // |error| allowed by rounding a value of size |y| + err once to the storage dtype, on top of the float32 error `err`.
 double stored(DType dtype, double y, double err);
 
-// Element by element: |got - want| <= bound. Non-finite values must agree in kind. Reports the worst ratio and its index.
+// Element by element: |got - want| <= bound. Non-finite values must agree in kind. Reports the worst ratio and its
+// index.
 void expect_within(const Values& got, const Values& want, const Values& bound, const std::string& what);
 void expect_equal(const Values& got, const Values& want, const std::string& what);
 

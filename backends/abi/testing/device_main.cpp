@@ -1,5 +1,5 @@
-// Runs the tests of one device: CONCORD_TEST_DEVICE names it. A device that cannot run here is a skip with its reason (exit code 77),
-// never a pass; a device that no plug-in offers is a failure.
+// Runs the tests of one device: CONCORD_TEST_DEVICE names it. A device that cannot run here is a skip with its reason
+// (exit code 77), never a pass; a device that no plug-in offers is a failure.
 #include <cstdio>
 
 #include "bench.hpp"

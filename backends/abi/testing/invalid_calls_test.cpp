@@ -1,4 +1,5 @@
-// Calls that nobody could serve are refused with CONCORD_INVALID and a message, and never crash; for any device behind the ABI.
+// Calls that nobody could serve are refused with CONCORD_INVALID and a message, and never crash; for any device behind
+// the ABI.
 #include <fmt/format.h>
 
 #include "bench.hpp"
@@ -20,7 +21,9 @@ void attach(Prepared& p, std::initializer_list<concord_tensor> in, std::initiali
   for (const concord_tensor& t : out) p.call.out[p.call.n_out++] = t;
 }
 
-concord_tensor x_of(Prepared& p, const Dims& dims, DType dtype = act()) { return p.bench.put(dtype, dims, noise(1, Bench::count(dims))); }
+concord_tensor x_of(Prepared& p, const Dims& dims, DType dtype = act()) {
+  return p.bench.put(dtype, dims, noise(1, Bench::count(dims)));
+}
 concord_tensor f32_of(Prepared& p, const Dims& dims) { return x_of(p, dims, DType::kF32); }
 
 concord_weight* weight_of(Prepared& p, std::int64_t rows, std::int64_t cols) {
@@ -31,26 +34,44 @@ void prepare(Prepared& p, concord_op op) {
   p.call = make_call(op);
   Bench& b = p.bench;
   switch (op) {
-    case CONCORD_OP_EMBEDDING: p.call.weight = weight_of(p, 10, 8), attach(p, {b.put_i32({3}, {0, 9, 4})}, {b.room(act(), {3, 8})}); break;
-    case CONCORD_OP_RMSNORM: attach(p, {x_of(p, {2, 8}), f32_of(p, {8})}, {b.room(act(), {2, 8})}); break;
-    case CONCORD_OP_LAYERNORM: attach(p, {x_of(p, {2, 8}), f32_of(p, {8}), f32_of(p, {8})}, {b.room(act(), {2, 8})}); break;
-    case CONCORD_OP_MATMUL: p.call.weight = weight_of(p, 6, 8), attach(p, {x_of(p, {2, 8}), f32_of(p, {6})}, {b.room(act(), {2, 6})}); break;
+    case CONCORD_OP_EMBEDDING:
+      p.call.weight = weight_of(p, 10, 8), attach(p, {b.put_i32({3}, {0, 9, 4})}, {b.room(act(), {3, 8})});
+      break;
+    case CONCORD_OP_RMSNORM:
+      attach(p, {x_of(p, {2, 8}), f32_of(p, {8})}, {b.room(act(), {2, 8})});
+      break;
+    case CONCORD_OP_LAYERNORM:
+      attach(p, {x_of(p, {2, 8}), f32_of(p, {8}), f32_of(p, {8})}, {b.room(act(), {2, 8})});
+      break;
+    case CONCORD_OP_MATMUL:
+      p.call.weight = weight_of(p, 6, 8), attach(p, {x_of(p, {2, 8}), f32_of(p, {6})}, {b.room(act(), {2, 6})});
+      break;
     case CONCORD_OP_ROPE:
-      attach(p, {x_of(p, {2, 3, 8}), f32_of(p, {5, 4}), f32_of(p, {5, 4}), b.put_i32({2}, {0, 4})}, {b.room(act(), {2, 3, 8})});
+      attach(p, {x_of(p, {2, 3, 8}), f32_of(p, {5, 4}), f32_of(p, {5, 4}), b.put_i32({2}, {0, 4})},
+             {b.room(act(), {2, 3, 8})});
       break;
     case CONCORD_OP_KV_APPEND:
-      attach(p, {x_of(p, {2, 2, 4}), x_of(p, {2, 2, 4}), b.put_i32({2}, {0, 4})}, {b.room(DType::kF32, {5, 2, 4}), b.room(DType::kF32, {5, 2, 4})});
+      attach(p, {x_of(p, {2, 2, 4}), x_of(p, {2, 2, 4}), b.put_i32({2}, {0, 4})},
+             {b.room(DType::kF32, {5, 2, 4}), b.room(DType::kF32, {5, 2, 4})});
       break;
     case CONCORD_OP_ATTENTION:
       p.call.scale = 0.5f;
-      attach(p, {x_of(p, {2, 4, 8}), f32_of(p, {5, 2, 8}), f32_of(p, {5, 2, 8}), b.put_i32({2}, {0, 4})}, {b.room(act(), {2, 4, 8})});
+      attach(p, {x_of(p, {2, 4, 8}), f32_of(p, {5, 2, 8}), f32_of(p, {5, 2, 8}), b.put_i32({2}, {0, 4})},
+             {b.room(act(), {2, 4, 8})});
       break;
     case CONCORD_OP_SWIGLU:
-    case CONCORD_OP_ADD: attach(p, {x_of(p, {2, 8}), x_of(p, {2, 8})}, {b.room(act(), {2, 8})}); break;
+    case CONCORD_OP_ADD:
+      attach(p, {x_of(p, {2, 8}), x_of(p, {2, 8})}, {b.room(act(), {2, 8})});
+      break;
     case CONCORD_OP_GELU:
-    case CONCORD_OP_SOFTMAX: attach(p, {x_of(p, {2, 8})}, {b.room(act(), {2, 8})}); break;
-    case CONCORD_OP_TOPK_ROUTING: attach(p, {x_of(p, {2, 8})}, {b.room(DType::kF32, {2, 3}), b.put_i32({2, 3}, std::vector<std::int32_t>(6))}); break;
-    default: attach(p, {x_of(p, {2, 8})}, {b.put_i32({2}, {0, 0})});
+    case CONCORD_OP_SOFTMAX:
+      attach(p, {x_of(p, {2, 8})}, {b.room(act(), {2, 8})});
+      break;
+    case CONCORD_OP_TOPK_ROUTING:
+      attach(p, {x_of(p, {2, 8})}, {b.room(DType::kF32, {2, 3}), b.put_i32({2, 3}, std::vector<std::int32_t>(6))});
+      break;
+    default:
+      attach(p, {x_of(p, {2, 8})}, {b.put_i32({2}, {0, 0})});
   }
 }
 
@@ -94,7 +115,13 @@ TEST_P(InvalidCalls, EveryOperandIsChecked) {
   const auto each = [&](bool in, std::uint32_t i) {
     const auto at = [=](concord_call& c) -> concord_tensor& { return in ? c.in[i] : c.out[i]; };
     const std::string name = fmt::format("{} {}", in ? "in" : "out", i);
-    spoiled(name + " rank + 1", [&](concord_call& c) { auto& t = at(c); t.dims[t.rank] = 1, ++t.rank; }, "rank");
+    spoiled(
+        name + " rank + 1",
+        [&](concord_call& c) {
+          auto& t = at(c);
+          t.dims[t.rank] = 1, ++t.rank;
+        },
+        "rank");
     spoiled(name + " rank 0", [&](concord_call& c) { at(c).rank = 0; }, "rank");
     spoiled(name + " rank 9", [&](concord_call& c) { at(c).rank = 9; }, "rank");
     spoiled(name + " no buffer", [&](concord_call& c) { at(c).buffer = nullptr; }, "buffer");
@@ -119,7 +146,8 @@ TEST_P(InvalidCalls, CountsFlagsAndHeaderAreChecked) {
   spoiled("accumulate F16", [](concord_call& c) { c.accumulate = CONCORD_F16; }, "accumulate");
   spoiled("struct_size", [](concord_call& c) { c.struct_size = 16; }, "struct_size");
   spoiled("unknown operator", [](concord_call& c) { c.op = CONCORD_OP_COUNT; }, "operator");
-  if (op() == CONCORD_OP_EMBEDDING || op() == CONCORD_OP_MATMUL) spoiled("no weight", [](concord_call& c) { c.weight = nullptr; }, "weight");
+  if (op() == CONCORD_OP_EMBEDDING || op() == CONCORD_OP_MATMUL)
+    spoiled("no weight", [](concord_call& c) { c.weight = nullptr; }, "weight");
 }
 
 struct Fault {
@@ -130,33 +158,46 @@ struct Fault {
 };
 // What only one operator can get wrong.
 const Fault kFaults[] = {
-    {CONCORD_OP_EMBEDDING, "negative id", [](Prepared& p) { p.call.in[0] = p.bench.put_i32({3}, {0, -1, 2}); }, "ids[1] is -1"},
-    {CONCORD_OP_EMBEDDING, "id beyond the table", [](Prepared& p) { p.call.in[0] = p.bench.put_i32({3}, {0, 1, 10}); }, "ids[2] is 10"},
-    {CONCORD_OP_EMBEDDING, "table of another width", [](Prepared& p) { p.call.weight = weight_of(p, 10, 9); }, "[10, 9]"},
+    {CONCORD_OP_EMBEDDING, "negative id", [](Prepared& p) { p.call.in[0] = p.bench.put_i32({3}, {0, -1, 2}); },
+     "ids[1] is -1"},
+    {CONCORD_OP_EMBEDDING, "id beyond the table", [](Prepared& p) { p.call.in[0] = p.bench.put_i32({3}, {0, 1, 10}); },
+     "ids[2] is 10"},
+    {CONCORD_OP_EMBEDDING, "table of another width", [](Prepared& p) { p.call.weight = weight_of(p, 10, 9); },
+     "[10, 9]"},
     {CONCORD_OP_MATMUL, "weight of another K", [](Prepared& p) { p.call.weight = weight_of(p, 6, 9); }, "[6, 9]"},
     {CONCORD_OP_MATMUL, "bias of another length", [](Prepared& p) { p.call.in[1] = f32_of(p, {7}); }, "expected 7"},
-    {CONCORD_OP_MATMUL, "output over input", [](Prepared& p) { p.call.out[0].buffer = p.call.in[0].buffer; }, "overlaps"},
+    {CONCORD_OP_MATMUL, "output over input", [](Prepared& p) { p.call.out[0].buffer = p.call.in[0].buffer; },
+     "overlaps"},
     {CONCORD_OP_RMSNORM, "gain of another length", [](Prepared& p) { p.call.in[1] = f32_of(p, {9}); }, "gain"},
     {CONCORD_OP_RMSNORM, "negative eps", [](Prepared& p) { p.call.eps = -1; }, "eps"},
     {CONCORD_OP_LAYERNORM, "NaN eps", [](Prepared& p) { p.call.eps = NAN; }, "eps"},
-    {CONCORD_OP_ROPE, "position beyond the table", [](Prepared& p) { p.call.in[3] = p.bench.put_i32({2}, {0, 5}); }, "positions[1] is 5"},
+    {CONCORD_OP_ROPE, "position beyond the table", [](Prepared& p) { p.call.in[3] = p.bench.put_i32({2}, {0, 5}); },
+     "positions[1] is 5"},
     {CONCORD_OP_ROPE, "table of another width", [](Prepared& p) { p.call.in[1] = f32_of(p, {5, 3}); }, "cos"},
-    {CONCORD_OP_KV_APPEND, "row beyond the cache", [](Prepared& p) { p.call.in[2] = p.bench.put_i32({2}, {0, 5}); }, "rows[1] is 5"},
+    {CONCORD_OP_KV_APPEND, "row beyond the cache", [](Prepared& p) { p.call.in[2] = p.bench.put_i32({2}, {0, 5}); },
+     "rows[1] is 5"},
     {CONCORD_OP_KV_APPEND, "row twice", [](Prepared& p) { p.call.in[2] = p.bench.put_i32({2}, {3, 3}); }, "twice"},
     {CONCORD_OP_KV_APPEND, "one cache for both", [](Prepared& p) { p.call.out[1] = p.call.out[0]; }, "overlaps"},
-    {CONCORD_OP_ATTENTION, "position beyond the cache", [](Prepared& p) { p.call.in[3] = p.bench.put_i32({2}, {0, 5}); }, "positions[1] is 5"},
-    {CONCORD_OP_ATTENTION, "caches of two dtypes", [](Prepared& p) { p.call.in[2] = x_of(p, {5, 2, 8}, DType::kF16); }, "vc is F16"},
+    {CONCORD_OP_ATTENTION, "position beyond the cache",
+     [](Prepared& p) { p.call.in[3] = p.bench.put_i32({2}, {0, 5}); }, "positions[1] is 5"},
+    {CONCORD_OP_ATTENTION, "caches of two dtypes", [](Prepared& p) { p.call.in[2] = x_of(p, {5, 2, 8}, DType::kF16); },
+     "vc is F16"},
     {CONCORD_OP_ATTENTION, "infinite scale", [](Prepared& p) { p.call.scale = INFINITY; }, "scale"},
     {CONCORD_OP_ATTENTION, "heads not grouped evenly",
      [](Prepared& p) { p.call.in[1] = f32_of(p, {5, 3, 8}), p.call.in[2] = f32_of(p, {5, 3, 8}); }, "multiple"},
     {CONCORD_OP_ADD, "two shapes", [](Prepared& p) { p.call.in[1] = x_of(p, {2, 9}); }, "extent 9"},
     {CONCORD_OP_TOPK_ROUTING, "k beyond the experts",
-     [](Prepared& p) { p.call.out[0] = f32_of(p, {2, 9}), p.call.out[1] = p.bench.put_i32({2, 9}, std::vector<std::int32_t>(18)); }, "k is 9"},
-    {CONCORD_OP_ROPE, "partly overlapping output", [](Prepared& p) {
+     [](Prepared& p) {
+       p.call.out[0] = f32_of(p, {2, 9}), p.call.out[1] = p.bench.put_i32({2, 9}, std::vector<std::int32_t>(18));
+     },
+     "k is 9"},
+    {CONCORD_OP_ROPE, "partly overlapping output",
+     [](Prepared& p) {
        concord_tensor wide = x_of(p, {3, 3, 8});
        p.call.in[0].buffer = p.call.out[0].buffer = wide.buffer;
        p.call.out[0].byte_offset = 24 * dtype_bits(act()) / 8;
-     }, "overlaps"},
+     },
+     "overlaps"},
 };
 
 TEST(InvalidCallsOfOneOperator, AreRefusedWithAMessage) {

@@ -1,5 +1,6 @@
-// Every operator of the device under test against the float64 reference, for every dtype it takes. The reference gets the very same
-// numbers as F64, so that its results are unrounded. Bounds are derived per element from shape and dtype; each names its causes.
+// Every operator of the device under test against the float64 reference, for every dtype it takes. The reference gets
+// the very same numbers as F64, so that its results are unrounded. Bounds are derived per element from shape and dtype;
+// each names its causes.
 #include <fmt/format.h>
 
 #include <numeric>
@@ -18,7 +19,8 @@ INSTANTIATE_TEST_SUITE_P(Dtypes, Operators, ::testing::ValuesIn(activation_dtype
                          [](const auto& p) { return std::string(dtype_name(p.param)); });
 
 // x as input `i` of both calls: in the storage dtype here, as F64 there.
-void both(Bench& device, Bench& truth, concord_call& a, concord_call& b, int i, DType dtype, const Dims& dims, const Values& x) {
+void both(Bench& device, Bench& truth, concord_call& a, concord_call& b, int i, DType dtype, const Dims& dims,
+          const Values& x) {
   a.in[i] = device.put(dtype, dims, x), b.in[i] = truth.put(DType::kF64, dims, x);
   a.n_in = b.n_in = std::max(a.n_in, static_cast<std::uint32_t>(i + 1));
 }
@@ -36,21 +38,23 @@ struct MatmulShape {
   std::int64_t t, n, k;
   bool bias;
 };
-const std::vector<MatmulShape> kMatmulShapes = {{1, 16, 32, false},  {1, 1, 1, false},    {1, 576, 576, true},  {2, 17, 33, true},
-                                                {3, 5, 4096, false}, {31, 64, 64, false}, {33, 192, 576, true}, {64, 100, 129, false},
-                                                {7, 1000, 96, true}, {129, 48, 256, false}};
+const std::vector<MatmulShape> kMatmulShapes = {
+    {1, 16, 32, false},  {1, 1, 1, false},     {1, 576, 576, true},   {2, 17, 33, true},   {3, 5, 4096, false},
+    {31, 64, 64, false}, {33, 192, 576, true}, {64, 100, 129, false}, {7, 1000, 96, true}, {129, 48, 256, false}};
 
-// Relative error of one weight as it is multiplied: I8 * scale is rounded to float32 once; cpu:bf16 rounds every weight to BF16
-// (exact for BF16 weights). Results below the smallest normal number may be flushed by the bf16 dot product (its definition).
+// Relative error of one weight as it is multiplied: I8 * scale is rounded to float32 once; cpu:bf16 rounds every weight
+// to BF16 (exact for BF16 weights). Results below the smallest normal number may be flushed by the bf16 dot product
+// (its definition).
 double weight_rounding(std::uint32_t form) {
   double rounding = form == CONCORD_I8 ? kU : 0;
   if (device_id() == "cpu:bf16" && form != CONCORD_BF16) rounding += 0x1p-8 * (1 + kU);
   return rounding;
 }
 
-// Products and sums in any order, fused or not, and the bias: gamma(K + 2) of sum |x||w| + |bias|; then the weights' own rounding.
-Values matmul_bound(DType dtype, const MatmulShape& s, std::uint32_t form, const Values& x, const HostWeight& w, const Values& bias,
-                    const Values& y) {
+// Products and sums in any order, fused or not, and the bias: gamma(K + 2) of sum |x||w| + |bias|; then the weights'
+// own rounding.
+Values matmul_bound(DType dtype, const MatmulShape& s, std::uint32_t form, const Values& x, const HostWeight& w,
+                    const Values& bias, const Values& y) {
   Values bound(y.size());
   const double flush = device_id() == "cpu:bf16" ? 0x1p-126 * static_cast<double>(2 * s.k) : 0;
   for (std::int64_t t = 0; t < s.t; ++t)
@@ -76,7 +80,9 @@ TEST_P(Operators, Matmul) {
       HostWeight w = make_weight(form, s.n, s.k, dtype(), seed + 9);
       concord_call a = make_call(CONCORD_OP_MATMUL), b = a;
       both(device, truth, a, b, 0, dtype(), {s.t, s.k}, x);
-      if (s.bias) a.in[1] = device.put(DType::kF32, {s.n}, bias), b.in[1] = truth.put(DType::kF32, {s.n}, bias), a.n_in = b.n_in = 2;
+      if (s.bias)
+        a.in[1] = device.put(DType::kF32, {s.n}, bias), b.in[1] = truth.put(DType::kF32, {s.n}, bias),
+        a.n_in = b.n_in = 2;
       outputs(device, truth, a, b, dtype(), {s.t, s.n});
       a.weight = device.weight(w.desc);
       w.desc.activation_dtype = CONCORD_F64;
@@ -88,7 +94,8 @@ TEST_P(Operators, Matmul) {
     }
 }
 
-// Small integers: every product and partial sum is exact in float32 (and in bf16 x bf16 -> float32), so the result is one rounding.
+// Small integers: every product and partial sum is exact in float32 (and in bf16 x bf16 -> float32), so the result is
+// one rounding.
 TEST_P(Operators, MatmulOfIntegersIsExact) {
   for (const MatmulShape& s : kMatmulShapes)
     for (const WeightForm& form : kWeightForms) {
@@ -104,11 +111,13 @@ TEST_P(Operators, MatmulOfIntegersIsExact) {
       ASSERT_TRUE(status.has_value()) << status.error().to_string();
       Values want(Bench::count({s.t, s.n}));
       for (std::size_t i = 0; i < want.size(); ++i) {
-        const std::size_t t = i / static_cast<std::size_t>(s.n), n = i % static_cast<std::size_t>(s.n), k = static_cast<std::size_t>(s.k);
+        const std::size_t t = i / static_cast<std::size_t>(s.n), n = i % static_cast<std::size_t>(s.n),
+                          k = static_cast<std::size_t>(s.k);
         for (std::size_t c = 0; c < k; ++c) want[i] += x[t * k + c] * w.values[n * k + c];
         if (s.bias) want[i] += bias[n];
       }
-      expect_equal(device.get(a.out[0]), rounded(dtype(), want), fmt::format("integers [{},{}]x[{},{}] {}", s.t, s.k, s.n, s.k, form.name));
+      expect_equal(device.get(a.out[0]), rounded(dtype(), want),
+                   fmt::format("integers [{},{}]x[{},{}] {}", s.t, s.k, s.n, s.k, form.name));
     }
 }
 
@@ -118,7 +127,8 @@ TEST_P(Operators, Embedding) {
     HostWeight w = make_weight(form, 37, 130, dtype(), 21);
     const std::vector<std::int32_t> ids = {0, 36, 5, 5, 17};
     concord_call a = make_call(CONCORD_OP_EMBEDDING);
-    a.n_in = a.n_out = 1, a.in[0] = device.put_i32({5}, ids), a.out[0] = device.room(dtype(), {5, 130}), a.weight = device.weight(w.desc);
+    a.n_in = a.n_out = 1, a.in[0] = device.put_i32({5}, ids), a.out[0] = device.room(dtype(), {5, 130}),
+    a.weight = device.weight(w.desc);
     ASSERT_TRUE(device.run(a).has_value());
     Values want, bound;
     for (std::int32_t id : ids)
@@ -161,9 +171,10 @@ TEST_P(Operators, RmsNorm) {
       run_both(device, truth, a, b);
       const Values want = truth.get(b.out[0]);
       Values bound;
-      // n + 3 roundings under the root (squares, sum, mean, sum with eps) count half; eps itself, root, reciprocal and two products count
-      // once each, 1 spare.
-      for (double y : want) bound.push_back(stored(dtype(), y, std::fabs(y) * gamma((static_cast<double>(n) + 3) / 2 + 6)));
+      // n + 3 roundings under the root (squares, sum, mean, sum with eps) count half; eps itself, root, reciprocal and
+      // two products count once each, 1 spare.
+      for (double y : want)
+        bound.push_back(stored(dtype(), y, std::fabs(y) * gamma((static_cast<double>(n) + 3) / 2 + 6)));
       expect_within(device.get(a.out[0]), want, bound, fmt::format("rmsnorm n={} scale={}", n, scale));
     }
 }
@@ -174,13 +185,15 @@ TEST_P(Operators, LayerNorm) {
     Values x = noise(static_cast<std::uint64_t>(n) + 3, static_cast<std::size_t>(2 * n));
     for (double& v : x) v += 0.5;
     x = rounded(dtype(), x);
-    const Values gain = rounded(DType::kF32, noise(7, static_cast<std::size_t>(n), 2)), shift = rounded(DType::kF32, noise(8, static_cast<std::size_t>(n)));
+    const Values gain = rounded(DType::kF32, noise(7, static_cast<std::size_t>(n), 2)),
+                 shift = rounded(DType::kF32, noise(8, static_cast<std::size_t>(n)));
     concord_call a = make_call(CONCORD_OP_LAYERNORM);
     a.eps = 1e-5;
     concord_call b = a;
     both(device, truth, a, b, 0, dtype(), {2, n}, x);
     for (int i : {1, 2}) {
-      a.in[i] = device.put(DType::kF32, {n}, i == 1 ? gain : shift), b.in[i] = truth.put(DType::kF32, {n}, i == 1 ? gain : shift);
+      a.in[i] = device.put(DType::kF32, {n}, i == 1 ? gain : shift),
+      b.in[i] = truth.put(DType::kF32, {n}, i == 1 ? gain : shift);
     }
     a.n_in = b.n_in = 3;
     outputs(device, truth, a, b, dtype(), {2, n});
@@ -192,13 +205,15 @@ TEST_P(Operators, LayerNorm) {
       double mean = 0, size = 0, var = 0;
       for (double v : row) mean += v / static_cast<double>(n), size += std::fabs(v) / static_cast<double>(n);
       for (double v : row) var += (v - mean) * (v - mean) / static_cast<double>(n);
-      // The mean's error dm moves every element, and the variance by dm^2 (the cross term vanishes); the rest as in RMSNorm.
+      // The mean's error dm moves every element, and the variance by dm^2 (the cross term vanishes); the rest as in
+      // RMSNorm.
       const double dm = size * gamma(static_cast<double>(n) + 1), s = 1 / std::sqrt(var + 1e-5);
       const double rel = gamma((static_cast<double>(n) + 4) / 2 + 8) + dm * dm / (var + 1e-5);
       for (std::size_t i = 0; i < row.size(); ++i) {
         const std::size_t at = r * row.size() + i;
         const double scaled = std::fabs((row[i] - mean) * s * gain[i]);
-        bound[at] = stored(dtype(), want[at], scaled * rel + dm * s * std::fabs(gain[i]) * 1.001 + kU * (std::fabs(want[at]) + scaled));
+        bound[at] = stored(dtype(), want[at],
+                           scaled * rel + dm * s * std::fabs(gain[i]) * 1.001 + kU * (std::fabs(want[at]) + scaled));
       }
     }
     expect_within(device.get(a.out[0]), want, bound, fmt::format("layernorm n={}", n));
@@ -212,7 +227,8 @@ TEST_P(Operators, Rope) {
     const Values x = rounded(dtype(), noise(4, Bench::count({t, h, d})));
     Values cos, sin;
     for (std::int64_t i = 0; i < p * d / 2; ++i) {
-      const double angle = static_cast<double>(i / (d / 2)) * std::pow(10000.0, -2.0 * static_cast<double>(i % (d / 2)) / static_cast<double>(d));
+      const double angle = static_cast<double>(i / (d / 2)) *
+                           std::pow(10000.0, -2.0 * static_cast<double>(i % (d / 2)) / static_cast<double>(d));
       cos.push_back(std::cos(angle)), sin.push_back(std::sin(angle));
     }
     cos = rounded(DType::kF32, cos), sin = rounded(DType::kF32, sin);
@@ -231,7 +247,8 @@ TEST_P(Operators, Rope) {
     for (std::size_t i = 0; i < want.size(); ++i) {
       const std::size_t half = static_cast<std::size_t>(d) / 2, j = i % static_cast<std::size_t>(d) % half;
       const std::size_t first = i - i % static_cast<std::size_t>(d) + j;
-      bound[i] = stored(dtype(), want[i], gamma(2) * (std::fabs(x[first]) + std::fabs(x[first + half])));  // two products, one sum
+      bound[i] = stored(dtype(), want[i],
+                        gamma(2) * (std::fabs(x[first]) + std::fabs(x[first + half])));  // two products, one sum
     }
     expect_within(device.get(a.out[0]), want, bound, fmt::format("rope d={}", d));
   }
@@ -243,13 +260,15 @@ TEST_P(Operators, KvAppendIsExact) {
     const Values k = rounded(dtype(), noise(1, 3 * 2 * 20, 3)), v = rounded(dtype(), noise(2, 3 * 2 * 20));
     concord_call a = make_call(CONCORD_OP_KV_APPEND);
     a.n_in = 3, a.n_out = 2;
-    a.in[0] = device.put(dtype(), {3, 2, 20}, k), a.in[1] = device.put(dtype(), {3, 2, 20}, v), a.in[2] = device.put_i32({3}, {6, 0, 4});
+    a.in[0] = device.put(dtype(), {3, 2, 20}, k), a.in[1] = device.put(dtype(), {3, 2, 20}, v),
+    a.in[2] = device.put_i32({3}, {6, 0, 4});
     a.out[0] = device.room(cache, {8, 2, 20}), a.out[1] = device.room(cache, {8, 2, 20});
     ASSERT_TRUE(device.run(a).has_value());
     for (int which : {0, 1}) {
       Values want(8 * 40, 0.0);
       const Values from = rounded(cache, which ? v : k);
-      for (std::size_t t = 0; t < 3; ++t) std::copy_n(from.begin() + static_cast<long>(t) * 40, 40, want.begin() + std::vector<long>{6, 0, 4}[t] * 40);
+      for (std::size_t t = 0; t < 3; ++t)
+        std::copy_n(from.begin() + static_cast<long>(t) * 40, 40, want.begin() + std::vector<long>{6, 0, 4}[t] * 40);
       expect_equal(device.get(a.out[which]), want, "cache");
     }
   }
@@ -259,10 +278,11 @@ struct AttentionShape {
   std::int64_t t, h, g, d, p;
 };
 
-// Errors: scores by gamma(D + 2) of scale sum |q||k| (the scale itself is rounded to float32); the exponent's argument by u|s - max|, exp itself by 1 ulp; these change each
-// weight by at most expm1(2 max); then the sums over P rows in numerator and denominator and the division.
-Values attention_bound(DType dtype, const AttentionShape& s, double scale, const Values& q, const Values& kc, const Values& vc,
-                       const std::vector<std::int32_t>& positions, const Values& want) {
+// Errors: scores by gamma(D + 2) of scale sum |q||k| (the scale itself is rounded to float32); the exponent's argument
+// by u|s - max|, exp itself by 1 ulp; these change each weight by at most expm1(2 max); then the sums over P rows in
+// numerator and denominator and the division.
+Values attention_bound(DType dtype, const AttentionShape& s, double scale, const Values& q, const Values& kc,
+                       const Values& vc, const std::vector<std::int32_t>& positions, const Values& want) {
   Values bound(want.size());
   const auto d = static_cast<std::size_t>(s.d), g = static_cast<std::size_t>(s.g);
   for (std::size_t th = 0; th < static_cast<std::size_t>(s.t * s.h); ++th) {
@@ -283,7 +303,8 @@ Values attention_bound(DType dtype, const AttentionShape& s, double scale, const
     const double rel = std::expm1(2 * worst) + 2 * gamma(static_cast<double>(rows) + 2) + 2 * kU;
     for (std::size_t i = 0; i < d; ++i) {
       double size = 0;
-      for (std::size_t p = 0; p < rows; ++p) size += std::exp(score[p] - largest) / total * std::fabs(vc[(p * g + group) * d + i]);
+      for (std::size_t p = 0; p < rows; ++p)
+        size += std::exp(score[p] - largest) / total * std::fabs(vc[(p * g + group) * d + i]);
       bound[th * d + i] = stored(dtype, want[th * d + i], size * rel);
     }
   }
@@ -291,12 +312,14 @@ Values attention_bound(DType dtype, const AttentionShape& s, double scale, const
 }
 
 TEST_P(Operators, Attention) {
-  const std::vector<AttentionShape> shapes = {{1, 4, 4, 16, 8}, {5, 6, 2, 64, 70}, {1, 9, 3, 64, 300}, {33, 2, 1, 20, 64}, {3, 2, 2, 1, 5}};
+  const std::vector<AttentionShape> shapes = {
+      {1, 4, 4, 16, 8}, {5, 6, 2, 64, 70}, {1, 9, 3, 64, 300}, {33, 2, 1, 20, 64}, {3, 2, 2, 1, 5}};
   for (const AttentionShape& s : shapes)
     for (const DType cache : {DType::kF32, DType::kF16, DType::kBF16}) {
       Bench device(subject()), truth(reference());
       const Values q = rounded(dtype(), noise(31, Bench::count({s.t, s.h, s.d}), 2));
-      const Values kc = rounded(cache, noise(32, Bench::count({s.p, s.g, s.d}), 2)), vc = rounded(cache, noise(33, Bench::count({s.p, s.g, s.d})));
+      const Values kc = rounded(cache, noise(32, Bench::count({s.p, s.g, s.d}), 2)),
+                   vc = rounded(cache, noise(33, Bench::count({s.p, s.g, s.d})));
       std::vector<std::int32_t> positions;
       for (std::int64_t t = 0; t < s.t; ++t) positions.push_back(static_cast<std::int32_t>(s.p - s.t + t));
       concord_call a = make_call(CONCORD_OP_ATTENTION);
@@ -310,8 +333,9 @@ TEST_P(Operators, Attention) {
       outputs(device, truth, a, b, dtype(), {s.t, s.h, s.d});
       run_both(device, truth, a, b);
       const Values want = truth.get(b.out[0]);
-      expect_within(device.get(a.out[0]), want, attention_bound(dtype(), s, a.scale, q, kc, vc, positions, want),
-                    fmt::format("attention t={} h={} g={} d={} p={} cache {}", s.t, s.h, s.g, s.d, s.p, dtype_name(cache)));
+      expect_within(
+          device.get(a.out[0]), want, attention_bound(dtype(), s, a.scale, q, kc, vc, positions, want),
+          fmt::format("attention t={} h={} g={} d={} p={} cache {}", s.t, s.h, s.g, s.d, s.p, dtype_name(cache)));
     }
 }
 
@@ -327,7 +351,8 @@ TEST_P(Operators, SwiGlu) {
   run_both(device, truth_, a, b);
   const Values want = truth_.get(b.out[0]);
   Values bound;
-  for (double y : want) bound.push_back(stored(dtype(), y, std::fabs(y) * gamma(6)));  // exp 1 ulp (2u), sum, quotient, product
+  for (double y : want)
+    bound.push_back(stored(dtype(), y, std::fabs(y) * gamma(6)));  // exp 1 ulp (2u), sum, quotient, product
   expect_within(device.get(a.out[0]), want, bound, "swiglu");
 }
 
@@ -345,9 +370,11 @@ TEST_P(Operators, Gelu) {
     Values bound;
     for (std::size_t i = 0; i < x.size(); ++i) {
       double err;
-      if (tanh_form) {  // argument: six roundings; tanhf 2 ulp (glibc manual); then 1 + t, cancelling for negative x, and two products
+      if (tanh_form) {  // argument: six roundings; tanhf 2 ulp (glibc manual); then 1 + t, cancelling for negative x,
+                        // and two products
         const double p = 0.7978845608028654 * (x[i] + 0.044715 * x[i] * x[i] * x[i]), t = std::tanh(p);
-        err = 0.5 * std::fabs(x[i]) * (std::fabs(p) * (1 - t * t) * gamma(8) + 4 * kU * std::fabs(t) + kU * (1 + t)) + 2 * kU * std::fabs(want[i]);
+        err = 0.5 * std::fabs(x[i]) * (std::fabs(p) * (1 - t * t) * gamma(8) + 4 * kU * std::fabs(t) + kU * (1 + t)) +
+              2 * kU * std::fabs(want[i]);
       } else {  // argument: two roundings, times the condition number of erfc; erfcf 3 ulp (glibc manual); two products
         const double z = -x[i] * 0.70710678118654752;
         const double condition = std::fabs(z) * 2 / std::sqrt(M_PI) * std::exp(-z * z) / std::erfc(z);
@@ -375,20 +402,23 @@ TEST_P(Operators, Add) {
   Bench exact(subject());
   const Values m = integers(63, 500, 100), n = integers(64, 500, 27);  // sums of at most 127 are exact in every dtype
   concord_call e = make_call(CONCORD_OP_ADD);
-  e.n_in = 2, e.n_out = 1, e.in[0] = exact.put(dtype(), {500}, m), e.in[1] = exact.put(dtype(), {500}, n), e.out[0] = exact.room(dtype(), {500});
+  e.n_in = 2, e.n_out = 1, e.in[0] = exact.put(dtype(), {500}, m), e.in[1] = exact.put(dtype(), {500}, n),
+  e.out[0] = exact.room(dtype(), {500});
   ASSERT_TRUE(exact.run(e).has_value());
   Values sum(500);
   for (std::size_t i = 0; i < 500; ++i) sum[i] = m[i] + n[i];
   expect_equal(exact.get(e.out[0]), sum, "integers");
 }
 
-// Relative error of a softmax row: the argument's rounding u|x - max| here and, weighted, in the denominator; exp; the sum; the division.
+// Relative error of a softmax row: the argument's rounding u|x - max| here and, weighted, in the denominator; exp; the
+// sum; the division.
 Values softmax_relative(std::span<const double> x) {
   const double largest = *std::max_element(x.begin(), x.end());
   double total = 0, weighted = 0;
   for (double v : x) total += std::exp(v - largest), weighted += std::exp(v - largest) * (largest - v);
   Values rel;
-  for (double v : x) rel.push_back(kU * (largest - v) + kU * weighted / total + gamma(static_cast<double>(x.size()) + 6));
+  for (double v : x)
+    rel.push_back(kU * (largest - v) + kU * weighted / total + gamma(static_cast<double>(x.size()) + 6));
   return rel;
 }
 
@@ -403,7 +433,8 @@ TEST_P(Operators, Softmax) {
     const Values want = truth.get(b.out[0]);
     Values bound;
     for (std::size_t r = 0; r < 4; ++r)
-      for (double rel : softmax_relative(std::span(x).subspan(r * static_cast<std::size_t>(n), static_cast<std::size_t>(n))))
+      for (double rel :
+           softmax_relative(std::span(x).subspan(r * static_cast<std::size_t>(n), static_cast<std::size_t>(n))))
         bound.push_back(stored(dtype(), want[bound.size()], want[bound.size()] * rel));
     expect_within(device.get(a.out[0]), want, bound, fmt::format("softmax n={}", n));
   }
@@ -419,7 +450,8 @@ TEST_P(Operators, TopkRouting) {
     concord_call b = a;
     both(device, truth, a, b, 0, dtype(), {3, 60}, x);
     a.out[0] = device.room(DType::kF32, {3, 8}), b.out[0] = truth.room(DType::kF32, {3, 8});
-    a.out[1] = device.put_i32({3, 8}, std::vector<std::int32_t>(24)), b.out[1] = truth.put_i32({3, 8}, std::vector<std::int32_t>(24));
+    a.out[1] = device.put_i32({3, 8}, std::vector<std::int32_t>(24)),
+    b.out[1] = truth.put_i32({3, 8}, std::vector<std::int32_t>(24));
     run_both(device, truth, a, b);
     expect_equal(device.get(a.out[1]), truth.get(b.out[1]), "experts");
     const Values want = truth.get(b.out[0]), experts = truth.get(b.out[1]);
@@ -429,7 +461,8 @@ TEST_P(Operators, TopkRouting) {
       const double worst = *std::max_element(rel.begin(), rel.end());
       for (std::size_t i = 0; i < 8; ++i) {
         const double one = normalise ? 2 * worst + gamma(9) : rel[static_cast<std::size_t>(experts[r * 8 + i])];
-        bound.push_back(want[r * 8 + i] * (one + kU) + 0x1p-149);  // the reference's own weight is F32: one more rounding
+        bound.push_back(want[r * 8 + i] * (one + kU) +
+                        0x1p-149);  // the reference's own weight is F32: one more rounding
       }
     }
     expect_within(device.get(a.out[0]), want, bound, "weights");
@@ -443,13 +476,16 @@ TEST_P(Operators, ArgmaxTakesTheLowestIndexAmongEquals) {
   a.n_in = a.n_out = 1, a.in[0] = device_.put(dtype(), {4, 1000}, x), a.out[0] = device_.put_i32({4}, {-1, -1, -1, -1});
   ASSERT_TRUE(device_.run(a).has_value());
   Values want;
-  for (int r = 0; r < 4; ++r) want.push_back(static_cast<double>(std::max_element(x.begin() + r * 1000, x.begin() + r * 1000 + 1000) - x.begin() - r * 1000));
+  for (int r = 0; r < 4; ++r)
+    want.push_back(static_cast<double>(std::max_element(x.begin() + r * 1000, x.begin() + r * 1000 + 1000) - x.begin() -
+                                       r * 1000));
   EXPECT_EQ(want[1], 17), expect_equal(device_.get(a.out[0]), want, "argmax");
 }
 
 TEST_P(Operators, ArgmaxIgnoresNan) {
   concord_call a = make_call(CONCORD_OP_ARGMAX);
-  a.n_in = a.n_out = 1, a.in[0] = device_.put(dtype(), {2, 3}, {NAN, -1, 2, NAN, NAN, NAN}), a.out[0] = device_.put_i32({2}, {-1, -1});
+  a.n_in = a.n_out = 1, a.in[0] = device_.put(dtype(), {2, 3}, {NAN, -1, 2, NAN, NAN, NAN}),
+  a.out[0] = device_.put_i32({2}, {-1, -1});
   ASSERT_TRUE(device_.run(a).has_value());
   expect_equal(device_.get(a.out[0]), {2, 0}, "NaN");
 }

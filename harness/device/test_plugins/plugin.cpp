@@ -1,4 +1,5 @@
-// A plug-in with one fault, chosen by CONCORD_FAULT, for the loader's tests. Counts what is opened, closed, created and destroyed.
+// A plug-in with one fault, chosen by CONCORD_FAULT, for the loader's tests. Counts what is opened, closed, created and
+// destroyed.
 #include <cstdio>
 #include <cstdlib>
 
@@ -20,7 +21,8 @@ struct concord_device {
 struct concord_buffer {};
 struct concord_weight {};
 
-extern "C" __attribute__((visibility("default"))) long concord_test_live[3];  // devices, buffers, weights: created less destroyed
+extern "C" __attribute__((
+    visibility("default"))) long concord_test_live[3];  // devices, buffers, weights: created less destroyed
 long concord_test_live[3] = {0, 0, 0};
 
 namespace {
@@ -31,7 +33,8 @@ void say(concord_error* err, const char* text) {
   if (err) std::snprintf(err->message, sizeof err->message, "%s", text);
 }
 
-// Devices: 0 works, 1 is unavailable, 2 cannot be opened, 3 has no facts, 4 is fine but opens without a device and without a message.
+// Devices: 0 works, 1 is unavailable, 2 cannot be opened, 3 has no facts, 4 is fine but opens without a device and
+// without a message.
 uint32_t device_count() { return 5; }
 concord_status device_info(uint32_t index, concord_device_info* info, concord_error* err) {
   if (index == 3) return say(err, "facts cannot be read"), CONCORD_DEVICE_ERROR;
@@ -64,9 +67,16 @@ void buffer_destroy(concord_device*, concord_buffer* buffer) {
   delete buffer;
   --concord_test_live[kBuffers];
 }
-concord_status upload(concord_device*, concord_stream*, concord_buffer*, uint64_t, const void*, uint64_t, concord_error*) { return CONCORD_DEVICE_ERROR; }
-concord_status download(concord_device*, concord_stream*, const concord_buffer*, uint64_t, void*, uint64_t, concord_error*) { return CONCORD_INTERNAL; }
-concord_status weight_create(concord_device*, const concord_weight_desc* desc, concord_weight** weight, concord_error* err) {
+concord_status upload(concord_device*, concord_stream*, concord_buffer*, uint64_t, const void*, uint64_t,
+                      concord_error*) {
+  return CONCORD_DEVICE_ERROR;
+}
+concord_status download(concord_device*, concord_stream*, const concord_buffer*, uint64_t, void*, uint64_t,
+                        concord_error*) {
+  return CONCORD_INTERNAL;
+}
+concord_status weight_create(concord_device*, const concord_weight_desc* desc, concord_weight** weight,
+                             concord_error* err) {
   if (desc->dtype != CONCORD_F32) {
     err->why = CONCORD_WHY_DTYPE;
     return say(err, "fake weights are F32"), CONCORD_UNSUPPORTED;
@@ -84,11 +94,14 @@ concord_status supports(concord_device*, const concord_call* call, concord_error
   err->why = CONCORD_WHY_NOT_IMPLEMENTED;
   return say(err, "the fake device can only add"), CONCORD_UNSUPPORTED;
 }
-// ADD: works. GELU: leaves no witness. SOFTMAX: falls back. ARGMAX: declares run-to-run varying. Others: an error without a message.
-concord_status run(concord_device* device, concord_stream*, const concord_call* call, concord_witness* w, concord_error*) {
+// ADD: works. GELU: leaves no witness. SOFTMAX: falls back. ARGMAX: declares run-to-run varying. Others: an error
+// without a message.
+concord_status run(concord_device* device, concord_stream*, const concord_call* call, concord_witness* w,
+                   concord_error*) {
   ++device->calls;
   if (call->op == CONCORD_OP_GELU) return CONCORD_OK;
-  if (call->op != CONCORD_OP_ADD && call->op != CONCORD_OP_SOFTMAX && call->op != CONCORD_OP_ARGMAX) return CONCORD_DEVICE_ERROR;
+  if (call->op != CONCORD_OP_ADD && call->op != CONCORD_OP_SOFTMAX && call->op != CONCORD_OP_ARGMAX)
+    return CONCORD_DEVICE_ERROR;
   std::snprintf(w->kernel, sizeof w->kernel, "op %u: fake", call->op);
   w->fallbacks = call->op == CONCORD_OP_SOFTMAX ? 3 : 0;
   w->determinism = call->op == CONCORD_OP_ARGMAX ? CONCORD_RUN_TO_RUN_VARYING : CONCORD_ALWAYS_IDENTICAL;
@@ -96,21 +109,40 @@ concord_status run(concord_device* device, concord_stream*, const concord_call* 
 }
 concord_status stream_create(concord_device*, concord_stream**, concord_error*) { return CONCORD_UNSUPPORTED; }
 void stream_destroy(concord_device*, concord_stream*) {}
-concord_status synchronize(concord_device*, concord_stream*, concord_error* err) { return say(err, "a late error of earlier work"), CONCORD_DEVICE_ERROR; }
+concord_status synchronize(concord_device*, concord_stream*, concord_error* err) {
+  return say(err, "a late error of earlier work"), CONCORD_DEVICE_ERROR;
+}
 
-const concord_backend kTable = {
-    CONCORD_FAULT == FAULT_SMALL ? 64u : static_cast<uint32_t>(sizeof(concord_backend)),
-    CONCORD_FAULT == FAULT_MAJOR ? CONCORD_ABI_MAJOR + 1 : CONCORD_ABI_MAJOR, CONCORD_ABI_MINOR, 0,
-    CONCORD_FAULT == FAULT_NO_NAME ? nullptr : "fake", "9.9", "none",
-    device_count, device_info, device_open, device_close, buffer_create, buffer_destroy, upload, download, weight_create, weight_destroy,
-    CONCORD_FAULT == FAULT_EMPTY_ENTRY ? nullptr : supports, run, stream_create, stream_destroy, synchronize};
+const concord_backend kTable = {CONCORD_FAULT == FAULT_SMALL ? 64u : static_cast<uint32_t>(sizeof(concord_backend)),
+                                CONCORD_FAULT == FAULT_MAJOR ? CONCORD_ABI_MAJOR + 1 : CONCORD_ABI_MAJOR,
+                                CONCORD_ABI_MINOR,
+                                0,
+                                CONCORD_FAULT == FAULT_NO_NAME ? nullptr : "fake",
+                                "9.9",
+                                "none",
+                                device_count,
+                                device_info,
+                                device_open,
+                                device_close,
+                                buffer_create,
+                                buffer_destroy,
+                                upload,
+                                download,
+                                weight_create,
+                                weight_destroy,
+                                CONCORD_FAULT == FAULT_EMPTY_ENTRY ? nullptr : supports,
+                                run,
+                                stream_create,
+                                stream_destroy,
+                                synchronize};
 
 }  // namespace
 
 #if CONCORD_FAULT == FAULT_NO_ENTRY
 extern "C" __attribute__((visibility("default"))) const concord_backend* another_symbol() { return &kTable; }
 #else
-extern "C" __attribute__((visibility("default"))) const concord_backend* concord_backend_entry(uint32_t, uint32_t, concord_error* err) {
+extern "C" __attribute__((visibility("default"))) const concord_backend* concord_backend_entry(uint32_t, uint32_t,
+                                                                                               concord_error* err) {
 #if CONCORD_FAULT == FAULT_NULL
   return say(err, "plug-in serves ABI 7.3"), nullptr;
 #elif CONCORD_FAULT == FAULT_NULL_SILENT
