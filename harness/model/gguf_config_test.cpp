@@ -11,7 +11,14 @@ using testing_model::FakeCheckpoint;
 // Metadata and tensors of a small `arch` model that fits itself until a test changes something.
 FakeCheckpoint model(const std::string& arch = "llama", const Json& changes = Json::object()) {
   FakeCheckpoint c("gguf v3");
-  ModelSpec s{.architecture = arch, .hidden = 16, .intermediate = 24, .layers = 2, .heads = 2, .kv_heads = 1, .head_dim = 8, .vocab = 10};
+  ModelSpec s{.architecture = arch,
+              .hidden = 16,
+              .intermediate = 24,
+              .layers = 2,
+              .heads = 2,
+              .kv_heads = 1,
+              .head_dim = 8,
+              .vocab = 10};
   s.qkv_bias = arch == "qwen2";
   s.qk_norm = arch == "qwen3";
   c.add_all(s);
@@ -24,8 +31,10 @@ FakeCheckpoint model(const std::string& arch = "llama", const Json& changes = Js
                 {arch + ".attention.layer_norm_rms_epsilon", static_cast<double>(1e-5f)},
                 {arch + ".context_length", 64}};
   for (const auto& [key, value] : changes.items()) {
-    if (value.is_null()) m.erase(key);
-    else m[key] = value;
+    if (value.is_null())
+      m.erase(key);
+    else
+      m[key] = value;
   }
   c.meta() = m;
   return c;
@@ -63,8 +72,11 @@ TEST(GgufConfig, RopeScalingKinds) {
   EXPECT_EQ(linear.rope.kind, RopeSpec::Kind::kLinear);
   EXPECT_EQ(linear.rope.factor, 4.0);
   EXPECT_EQ(parse({{"llama.rope.scale_linear", 2.0}})->rope.kind, RopeSpec::Kind::kLinear);
-  const ModelSpec yarn = parse({{"llama.rope.scaling.type", "yarn"}, {"llama.rope.scaling.factor", 4.0},
-                                {"llama.rope.scaling.original_context_length", 16}, {"llama.rope.freq_base", 500.0}}).value();
+  const ModelSpec yarn = parse({{"llama.rope.scaling.type", "yarn"},
+                                {"llama.rope.scaling.factor", 4.0},
+                                {"llama.rope.scaling.original_context_length", 16},
+                                {"llama.rope.freq_base", 500.0}})
+                             .value();
   EXPECT_EQ(yarn.rope.kind, RopeSpec::Kind::kYarn);
   EXPECT_EQ(yarn.rope.original_max_positions, 16);
   EXPECT_EQ(yarn.rope.theta, 500.0);

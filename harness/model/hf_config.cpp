@@ -16,7 +16,8 @@ Result<const Family*> family_of(const JsonFields& c) {
   if (c.has("architectures")) {
     CONCORD_TRY(classes, c.strings("architectures"));
   }
-  if (type.empty() && classes.empty()) return c.error("missing_field", "neither \"model_type\" nor \"architectures\" says what this model is");
+  if (type.empty() && classes.empty())
+    return c.error("missing_field", "neither \"model_type\" nor \"architectures\" says what this model is");
   if (classes.size() > 1) return unknown_architecture(c, "architectures", fmt::format("{} entries", classes.size()));
   if (!type.empty() && find_family(type) == nullptr) return unknown_architecture(c, "model_type", type);
   const Family* by_class = nullptr;
@@ -25,7 +26,8 @@ Result<const Family*> family_of(const JsonFields& c) {
   if (!classes.empty() && by_class == nullptr) return unknown_architecture(c, "architectures", classes[0]);
   if (type.empty()) return by_class;
   if (by_class != nullptr && by_class->name != type)
-    return c.error("contradiction", fmt::format("model_type is \"{}\" but architectures says \"{}\"", type, classes[0]));
+    return c.error("contradiction",
+                   fmt::format("model_type is \"{}\" but architectures says \"{}\"", type, classes[0]));
   return find_family(type);
 }
 
@@ -36,7 +38,8 @@ Status read_sizes(const JsonFields& c, const Family& family, ModelSpec& s) {
   CONCORD_TRY(s.layers, c.integer("num_hidden_layers", 1, kLayers));
   CONCORD_TRY(s.heads, c.integer("num_attention_heads", 1, kHeads));
   // null means one per query head for all three; only Llama may leave it out (the Qwen classes would take 32).
-  if (family.name != "llama" && !c.json().contains("num_key_value_heads")) CONCORD_CHECK(c.integer("num_key_value_heads"));
+  if (family.name != "llama" && !c.json().contains("num_key_value_heads"))
+    CONCORD_CHECK(c.integer("num_key_value_heads"));
   CONCORD_TRY(s.kv_heads, c.integer_or("num_key_value_heads", s.heads, 1, kHeads));
   CONCORD_TRY(s.max_positions, c.integer("max_position_embeddings", 1, kPositions));
   if (family.explicit_head_dim || c.has("head_dim")) {
@@ -44,7 +47,9 @@ Status read_sizes(const JsonFields& c, const Family& family, ModelSpec& s) {
     return {};
   }
   if (s.hidden % s.heads != 0)
-    return c.error("contradiction", fmt::format("hidden_size {} is not a multiple of num_attention_heads {}, and head_dim is not given", s.hidden, s.heads));
+    return c.error("contradiction",
+                   fmt::format("hidden_size {} is not a multiple of num_attention_heads {}, and head_dim is not given",
+                               s.hidden, s.heads));
   s.head_dim = s.hidden / s.heads;
   return {};
 }
@@ -81,26 +86,36 @@ Status check_windows(const JsonFields& c, const ModelSpec& s) {
   if (c.has("layer_types")) {
     CONCORD_TRY(const std::vector<std::string> types, c.strings("layer_types"));
     if (static_cast<std::int64_t>(types.size()) != s.layers)
-      return c.error("contradiction", fmt::format("layer_types has {} entries, num_hidden_layers is {}", types.size(), s.layers));
+      return c.error("contradiction",
+                     fmt::format("layer_types has {} entries, num_hidden_layers is {}", types.size(), s.layers));
     for (const std::string& t : types)
       if (t != "full_attention" && t != "sliding_attention")
         return c.error("unsupported", fmt::format("layer_types names \"{}\"; only full_attention is supported", t));
     affected = std::ranges::count(types, "sliding_attention") > 0;
-    if (affected && !use) return c.error("contradiction", "layer_types names sliding_attention, but use_sliding_window is not true");
+    if (affected && !use)
+      return c.error("contradiction", "layer_types names sliding_attention, but use_sliding_window is not true");
   }
   if (affected && window < s.max_positions)
-    return c.error("unsupported", fmt::format("a sliding window of {} is in use (use_sliding_window true); only full attention is supported", window));
+    return c.error(
+        "unsupported",
+        fmt::format("a sliding window of {} is in use (use_sliding_window true); only full attention is supported",
+                    window));
   return {};
 }
 
 Status check_supported(const JsonFields& c, const Family& family, const ModelSpec& s) {
   CONCORD_TRY(const std::string act, c.string_or("hidden_act", "silu"));
-  if (act != "silu") return c.error("unsupported", fmt::format("hidden_act \"{}\" is not supported; only \"silu\" is", act));
+  if (act != "silu")
+    return c.error("unsupported", fmt::format("hidden_act \"{}\" is not supported; only \"silu\" is", act));
   if (c.has("quantization_config")) {
     CONCORD_TRY(const JsonFields q, c.object("quantization_config"));
     CONCORD_TRY(const std::string method, q.string_or("quant_method", "unnamed"));
-    return c.error("unsupported", fmt::format("quantization_config is present (quant_method \"{}\"): this checkpoint holds packed weights; use the "
-                                              "unquantised one, Concord quantises by itself", method));
+    return c.error(
+        "unsupported",
+        fmt::format(
+            "quantization_config is present (quant_method \"{}\"): this checkpoint holds packed weights; use the "
+            "unquantised one, Concord quantises by itself",
+            method));
   }
   CONCORD_TRY(const bool encoder, c.boolean_or("is_encoder_decoder", false));
   if (encoder) return c.error("unsupported", "is_encoder_decoder is true; only decoder-only models are supported");

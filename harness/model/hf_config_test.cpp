@@ -7,7 +7,8 @@ namespace {
 
 using testing_model::expect_error;
 
-const char* const kLlama = R"({"architectures": ["LlamaForCausalLM"], "model_type": "llama", "vocab_size": 96, "hidden_size": 32,
+const char* const kLlama =
+    R"({"architectures": ["LlamaForCausalLM"], "model_type": "llama", "vocab_size": 96, "hidden_size": 32,
   "intermediate_size": 72, "num_hidden_layers": 3, "num_attention_heads": 2, "max_position_embeddings": 64})";
 
 // The base configuration with fields replaced, added or (null) removed.
@@ -18,7 +19,9 @@ Json with(const Json& changes, const Json& base = Json::parse(kLlama)) {
 }
 Json qwen(const char* type, Json changes = Json::object()) {
   const bool three = std::string(type) == "qwen3";
-  Json base = with({{"model_type", type}, {"architectures", {three ? "Qwen3ForCausalLM" : "Qwen2ForCausalLM"}}, {"num_key_value_heads", 1}});
+  Json base = with({{"model_type", type},
+                    {"architectures", {three ? "Qwen3ForCausalLM" : "Qwen2ForCausalLM"}},
+                    {"num_key_value_heads", 1}});
   if (three) base["head_dim"] = 8;
   return with(changes, base);
 }
@@ -76,7 +79,8 @@ TEST(HfConfig, DtypeUnderEitherName) {
 TEST(HfConfig, ArchitectureFromEitherField) {
   EXPECT_EQ(parse(with({{"architectures", nullptr}}))->architecture, "llama");
   EXPECT_EQ(parse(with({{"model_type", nullptr}}))->architecture, "llama");
-  expect_error(parse(with({{"architectures", nullptr}, {"model_type", nullptr}})), "config.missing_field", "model_type");
+  expect_error(parse(with({{"architectures", nullptr}, {"model_type", nullptr}})), "config.missing_field",
+               "model_type");
 }
 
 TEST(HfConfig, AWindowThatReachesNoLayerIsHarmless) {
@@ -143,12 +147,16 @@ TEST(HfConfig, WrongFieldsAreRefusedByName) {
 TEST(HfConfig, WrongQwenFieldsAreRefusedByName) {
   expect_error(parse(qwen("qwen3", {{"head_dim", nullptr}})), "config.missing_field", "head_dim");
   expect_error(parse(qwen("qwen2", {{"num_key_value_heads", nullptr}})), "config.missing_field", "num_key_value_heads");
-  expect_error(parse(qwen("qwen2", {{"use_sliding_window", true}, {"sliding_window", 8}, {"max_window_layers", 2}})), "config.unsupported", "sliding window of 8");
-  expect_error(parse(qwen("qwen2", {{"layer_types", {"full_attention"}}})), "config.contradiction", "layer_types has 1");
-  expect_error(parse(qwen("qwen2", {{"layer_types", {"full_attention", "linear_attention", "full_attention"}}})), "config.unsupported", "linear_attention");
+  expect_error(parse(qwen("qwen2", {{"use_sliding_window", true}, {"sliding_window", 8}, {"max_window_layers", 2}})),
+               "config.unsupported", "sliding window of 8");
+  expect_error(parse(qwen("qwen2", {{"layer_types", {"full_attention"}}})), "config.contradiction",
+               "layer_types has 1");
+  expect_error(parse(qwen("qwen2", {{"layer_types", {"full_attention", "linear_attention", "full_attention"}}})),
+               "config.unsupported", "linear_attention");
   const Json sliding = {"full_attention", "sliding_attention", "full_attention"};
   expect_error(parse(qwen("qwen3", {{"layer_types", sliding}})), "config.contradiction", "use_sliding_window");
-  expect_error(parse(qwen("qwen3", {{"layer_types", sliding}, {"use_sliding_window", true}, {"sliding_window", 4}})), "config.unsupported", "sliding window");
+  expect_error(parse(qwen("qwen3", {{"layer_types", sliding}, {"use_sliding_window", true}, {"sliding_window", 4}})),
+               "config.unsupported", "sliding window");
 }
 
 TEST(HfConfig, TheDocumentMustBeAnObject) { expect_error(parse(Json::array()), "config.wrong_type", "object"); }

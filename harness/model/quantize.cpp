@@ -40,11 +40,16 @@ struct Storage {
 };
 constexpr Storage storage_of(Kind kind) {
   switch (kind) {
-    case Kind::kF16: return {CONCORD_F16, DType::kF16, 16};
-    case Kind::kBF16: return {CONCORD_BF16, DType::kBF16, 16};
-    case Kind::kInt8: return {CONCORD_I8, DType::kI8, 8};
-    case Kind::kInt4: return {CONCORD_U4, DType::kU8, 4};
-    case Kind::kF32: break;
+    case Kind::kF16:
+      return {CONCORD_F16, DType::kF16, 16};
+    case Kind::kBF16:
+      return {CONCORD_BF16, DType::kBF16, 16};
+    case Kind::kInt8:
+      return {CONCORD_I8, DType::kI8, 8};
+    case Kind::kInt4:
+      return {CONCORD_U4, DType::kU8, 4};
+    case Kind::kF32:
+      break;
   }
   return {CONCORD_F32, DType::kF32, 32};
 }
@@ -58,8 +63,9 @@ double rne(double x) {
   return (x + kShift) - kShift;
 }
 
-// Everything below computes in float64 from the float32 weights and rounds once, when a scale is stored. A float64 quotient of a float32 by a
-// scale cannot be mistaken for a tie that it is not, so every q is the correctly rounded one.
+// Everything below computes in float64 from the float32 weights and rounds once, when a scale is stored. A float64
+// quotient of a float32 by a scale cannot be mistaken for a tie that it is not, so every q is the correctly rounded
+// one.
 
 // False when 127 * scale, rounded up, is no longer a float32.
 bool int8_row(const float* w, std::int64_t cols, float& scale, std::int8_t* q) {
@@ -145,17 +151,22 @@ bool quantize_row(const float* w, std::int64_t row, QuantizedMatrix& m) {
 
 std::unexpected<Error> problem(const float* w, std::int64_t row, const QuantizedMatrix& m) {
   for (std::int64_t i = 0; i < m.cols; ++i)
-    if (!std::isfinite(w[i])) return bad_input("quantize.not_finite", fmt::format("weight [{}, {}] is {}", row, i, w[i]));
+    if (!std::isfinite(w[i]))
+      return bad_input("quantize.not_finite", fmt::format("weight [{}, {}] is {}", row, i, w[i]));
   const std::string name = m.precision.name();
   if (m.precision.kind != Kind::kInt4) {
     const auto most = std::max_element(w, w + m.cols, [](float a, float b) { return std::fabs(a) < std::fabs(b); });
-    return bad_input("quantize.overflow", fmt::format("weight [{}, {}] is {}, beyond the range of {}; use f32", row, most - w, *most, name));
+    return bad_input("quantize.overflow",
+                     fmt::format("weight [{}, {}] is {}, beyond the range of {}; use f32", row, most - w, *most, name));
   }
   for (std::int64_t first = 0;; first += m.precision.group) {
     const GroupGrid grid = group_grid(w + first, std::min(m.precision.group, m.cols - first), m.precision.symmetric);
     if (grid.scale == kF16Infinity)
-      return bad_input("quantize.scale_overflow", fmt::format("the weights [{}, {}...] are too large for {}: their scale exceeds 65504, the largest f16; "
-                                                              "use int8, bf16 or f32", row, first, name));
+      return bad_input(
+          "quantize.scale_overflow",
+          fmt::format("the weights [{}, {}...] are too large for {}: their scale exceeds 65504, the largest f16; "
+                      "use int8, bf16 or f32",
+                      row, first, name));
   }
 }
 
@@ -186,7 +197,8 @@ void dequantize_row(const QuantizedMatrix& m, std::int64_t row, float* out) {
   if (m.precision.kind == Kind::kInt4) return dequantize_int4_row(m, row, out);
   const std::byte* data = m.data.data() + row * row_bytes(m);
   if (m.precision.kind != Kind::kInt8)
-    return convert_floats(storage_of(m.precision.kind).float_type, data, DType::kF32, reinterpret_cast<std::byte*>(out), static_cast<std::size_t>(m.cols));
+    return convert_floats(storage_of(m.precision.kind).float_type, data, DType::kF32, reinterpret_cast<std::byte*>(out),
+                          static_cast<std::size_t>(m.cols));
   float scale = 0;
   std::memcpy(&scale, m.scales.data() + row * 4, 4);
   for (std::int64_t i = 0; i < m.cols; ++i) out[i] = static_cast<float>(static_cast<std::int8_t>(data[i])) * scale;
@@ -196,7 +208,9 @@ void dequantize_row(const QuantizedMatrix& m, std::int64_t row, float* out) {
 
 std::string WeightPrecision::name() const {
   for (const Named& n : kPrecisions)
-    if (n.precision.kind == kind && (kind != Kind::kInt4 || (n.precision.group == group && n.precision.symmetric == symmetric))) return n.name;
+    if (n.precision.kind == kind &&
+        (kind != Kind::kInt4 || (n.precision.group == group && n.precision.symmetric == symmetric)))
+      return n.name;
   return fmt::format("int4-g{}-{}", group, symmetric ? "sym" : "asym");
 }
 
@@ -206,14 +220,18 @@ Result<WeightPrecision> WeightPrecision::parse(const std::string& name) {
     if (name == n.name) return n.precision;
     known += (known.empty() ? "" : ", ") + std::string(n.name);
   }
-  return fail(ErrorKind::kUsage, "precision.unknown", fmt::format("\"{}\" is not a weight precision; valid: {}", name, known));
+  return fail(ErrorKind::kUsage, "precision.unknown",
+              fmt::format("\"{}\" is not a weight precision; valid: {}", name, known));
 }
 
-Result<QuantizedMatrix> quantize(std::span<const float> weights, std::int64_t rows, std::int64_t cols, const WeightPrecision& precision) {
+Result<QuantizedMatrix> quantize(std::span<const float> weights, std::int64_t rows, std::int64_t cols,
+                                 const WeightPrecision& precision) {
   const bool even_group = precision.kind != Kind::kInt4 || (precision.group >= 2 && precision.group % 2 == 0);
-  if (rows <= 0 || cols <= 0 || !even_group || weights.size() / static_cast<std::size_t>(cols) != static_cast<std::size_t>(rows) ||
+  if (rows <= 0 || cols <= 0 || !even_group ||
+      weights.size() / static_cast<std::size_t>(cols) != static_cast<std::size_t>(rows) ||
       weights.size() % static_cast<std::size_t>(cols) != 0)
-    return fail(ErrorKind::kInternal, "quantize.bad_shape", fmt::format("{} weights are not {} x {} (group {})", weights.size(), rows, cols, precision.group));
+    return fail(ErrorKind::kInternal, "quantize.bad_shape",
+                fmt::format("{} weights are not {} x {} (group {})", weights.size(), rows, cols, precision.group));
   QuantizedMatrix out{.precision = precision, .rows = rows, .cols = cols, .data = {}, .scales = {}, .zeros = {}};
   allocate(out);
   std::atomic<std::int64_t> first_bad = rows;  // the lowest row that failed, whatever the order in which rows finish
@@ -221,7 +239,8 @@ Result<QuantizedMatrix> quantize(std::span<const float> weights, std::int64_t ro
     for (std::int64_t r = range.begin(); r < range.end(); ++r) {
       if (quantize_row(weights.data() + r * cols, r, out)) continue;
       std::int64_t seen = first_bad.load();
-      while (r < seen && !first_bad.compare_exchange_weak(seen, r)) {}
+      while (r < seen && !first_bad.compare_exchange_weak(seen, r)) {
+      }
     }
   });
   if (const std::int64_t bad = first_bad.load(); bad < rows) return problem(weights.data() + bad * cols, bad, out);

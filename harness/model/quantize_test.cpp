@@ -18,7 +18,8 @@ WeightPrecision precision(const std::string& name) { return WeightPrecision::par
 
 class Golden {
  public:
-  Golden() : checkpoint_(Checkpoint::open(CONCORD_SOURCE_DIR "/fixtures/golden/quantize/quantize.safetensors").value()) {}
+  Golden()
+      : checkpoint_(Checkpoint::open(CONCORD_SOURCE_DIR "/fixtures/golden/quantize/quantize.safetensors").value()) {}
   Json list(const char* key) const { return Json::parse(checkpoint_->metadata()[key].get<std::string>()); }
   const TensorInfo* find(const std::string& name) const { return checkpoint_->find(name); }
   std::vector<std::byte> bytes(const std::string& name) const {
@@ -89,7 +90,8 @@ TEST(QuantizeGolden, WhatNumpyRefusesIsRefusedForTheSameReason) {
 }
 
 TEST(Quantize, NamesRoundTripAndUnknownOnesListTheValid) {
-  for (const char* name : {"f32", "f16", "bf16", "int8", "int4-g32-sym", "int4-g32-asym", "int4-g128-sym", "int4-g128-asym"})
+  for (const char* name :
+       {"f32", "f16", "bf16", "int8", "int4-g32-sym", "int4-g32-asym", "int4-g128-sym", "int4-g128-asym"})
     EXPECT_EQ(precision(name).name(), name);
   for (const char* name : {"", "int4", "int4-g64-sym", "INT8", "f64"})
     expect_error(WeightPrecision::parse(name), "precision.unknown", "int4-g128-asym");
@@ -153,7 +155,8 @@ std::vector<int> codes_of(const QuantizedMatrix& m) {
   return out;
 }
 
-// Values already on a grid stay on it: int4 of an int4 checkpoint would give back the very same weights and prove nothing.
+// Values already on a grid stay on it: int4 of an int4 checkpoint would give back the very same weights and prove
+// nothing.
 TEST(Quantize, QuantisingTwiceGivesTheSameCodes) {
   const std::int64_t rows = 40, cols = 300;
   for (const char* name : {"int8", "int4-g32-sym", "int4-g128-sym"}) {
@@ -163,7 +166,8 @@ TEST(Quantize, QuantisingTwiceGivesTheSameCodes) {
   }
 }
 
-// Asymmetric groups keep their codes when these span 0 to 15. Where both ends were rounded inwards the second grid is finer than the first.
+// Asymmetric groups keep their codes when these span 0 to 15. Where both ends were rounded inwards the second grid is
+// finer than the first.
 TEST(Quantize, QuantisingTwiceKeepsAsymmetricGroupsThatSpanTheGrid) {
   const std::int64_t rows = 40, cols = 320, group = 32;
   const auto once = quantize(uniform(rows * cols, 11, 0.3), rows, cols, precision("int4-g32-asym")).value();
@@ -198,7 +202,8 @@ TEST(Quantize, NotFiniteNamesTheFirstPlace) {
   std::vector<float> w(100 * 8, 1.0f);
   w[90 * 8 + 3] = std::numeric_limits<float>::infinity();
   w[37 * 8 + 5] = std::numeric_limits<float>::quiet_NaN();
-  for (const char* name : {"f32", "f16", "bf16", "int8", "int4-g32-sym"}) expect_error(quantize(w, 100, 8, precision(name)), "quantize.not_finite", "[37, 5]");
+  for (const char* name : {"f32", "f16", "bf16", "int8", "int4-g32-sym"})
+    expect_error(quantize(w, 100, 8, precision(name)), "quantize.not_finite", "[37, 5]");
 }
 
 TEST(Quantize, OverflowNamesThePlace) {

@@ -1,4 +1,5 @@
-// Rotary frequencies. Formulas: Hugging Face Transformers, modeling_rope_utils.py; YaRN: Peng et al. 2023, arXiv 2309.00071, section 3.2.
+// Rotary frequencies. Formulas: Hugging Face Transformers, modeling_rope_utils.py; YaRN: Peng et al. 2023, arXiv
+// 2309.00071, section 3.2.
 #include <algorithm>
 #include <cmath>
 #include <numbers>
@@ -8,7 +9,8 @@
 namespace concord {
 namespace {
 
-// Wavelengths beyond original / low are slowed by `factor`, those below original / high are kept, those between are mixed.
+// Wavelengths beyond original / low are slowed by `factor`, those below original / high are kept, those between are
+// mixed.
 double llama3_frequency(const RopeSpec& r, double f) {
   const auto original = static_cast<double>(r.original_max_positions);
   const double wavelength = 2.0 * std::numbers::pi / f;
@@ -50,9 +52,15 @@ std::vector<double> RopeSpec::inverse_frequencies(std::int64_t dim) const {
   for (std::size_t i = 0; i < out.size(); ++i) {
     const double f = std::pow(theta, -2.0 * static_cast<double>(i) / width);
     switch (kind) {
-      case Kind::kDefault: out[i] = f; break;
-      case Kind::kLinear: out[i] = f / factor; break;
-      case Kind::kLlama3: out[i] = llama3_frequency(*this, f); break;
+      case Kind::kDefault:
+        out[i] = f;
+        break;
+      case Kind::kLinear:
+        out[i] = f / factor;
+        break;
+      case Kind::kLlama3:
+        out[i] = llama3_frequency(*this, f);
+        break;
       case Kind::kYarn: {
         const double slowed = ramp.at(static_cast<double>(i));
         out[i] = f / factor * slowed + f * (1.0 - slowed);

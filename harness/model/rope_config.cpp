@@ -22,22 +22,27 @@ const std::array<RopeType, 4>& rope_types() {
       {"default", Kind::kDefault, {}},
       {"linear", Kind::kLinear, {"factor"}},
       {"llama3", Kind::kLlama3, {"factor", "low_freq_factor", "high_freq_factor"}},
-      {"yarn", Kind::kYarn, {"factor", "attention_factor", "beta_fast", "beta_slow", "mscale", "mscale_all_dim", "truncate"}},
+      {"yarn",
+       Kind::kYarn,
+       {"factor", "attention_factor", "beta_fast", "beta_slow", "mscale", "mscale_all_dim", "truncate"}},
   }};
   return kTypes;
 }
 // Fields that change nothing, or are read for every type. `finetuned` is a note that published YaRN models carry.
-const std::set<std::string> kCommonFields{"rope_type", "type", "rope_theta", "partial_rotary_factor", "original_max_position_embeddings", "finetuned"};
+const std::set<std::string> kCommonFields{
+    "rope_type", "type", "rope_theta", "partial_rotary_factor", "original_max_position_embeddings", "finetuned"};
 
 Result<const RopeType*> rope_type(const JsonFields& scaling, const std::string& where) {
   CONCORD_TRY(const std::string newer, scaling.string_or("rope_type", ""));
   CONCORD_TRY(const std::string older, scaling.string_or("type", ""));
   if (!newer.empty() && !older.empty() && newer != older)
-    return scaling.error("contradiction", fmt::format("{}.rope_type is \"{}\" but {}.type is \"{}\"; keep one", where, newer, where, older));
+    return scaling.error("contradiction", fmt::format("{}.rope_type is \"{}\" but {}.type is \"{}\"; keep one", where,
+                                                      newer, where, older));
   const std::string name = !newer.empty() ? newer : !older.empty() ? older : "default";
   for (const RopeType& t : rope_types())
     if (t.name == name) return &t;
-  return scaling.error("unsupported", fmt::format("{}.rope_type \"{}\" is not one of default, linear, llama3, yarn", where, name));
+  return scaling.error("unsupported",
+                       fmt::format("{}.rope_type \"{}\" is not one of default, linear, llama3, yarn", where, name));
 }
 
 // A number that would change the result if it were not read must not be ignored.
@@ -45,11 +50,16 @@ Status check_scaling_fields(const JsonFields& scaling, const RopeType& type, con
   for (const auto& [key, value] : scaling.json().items()) {
     if (value.is_null() || kCommonFields.contains(key) || type.fields.contains(key)) continue;
     if (value.is_object())
-      return scaling.error("unsupported", fmt::format("{}.{} is an object: rotary settings per layer type are not supported", where, key));
+      return scaling.error(
+          "unsupported",
+          fmt::format("{}.{} is an object: rotary settings per layer type are not supported", where, key));
     for (const RopeType& t : rope_types())
       if (t.fields.contains(key))
-        return scaling.error("contradiction", fmt::format("{}.{} is given, but the rope type is \"{}\", which does not use it", where, key, type.name));
-    return scaling.error("unknown_field", fmt::format("{}.{} is not known for rope type \"{}\"", where, key, type.name));
+        return scaling.error(
+            "contradiction",
+            fmt::format("{}.{} is given, but the rope type is \"{}\", which does not use it", where, key, type.name));
+    return scaling.error("unknown_field",
+                         fmt::format("{}.{} is not known for rope type \"{}\"", where, key, type.name));
   }
   return {};
 }
@@ -57,7 +67,9 @@ Status check_scaling_fields(const JsonFields& scaling, const RopeType& type, con
 Status check_partial(const JsonFields& fields) {
   CONCORD_TRY(const double partial, fields.number_or("partial_rotary_factor", 1.0));
   if (partial == 1.0) return {};
-  return fields.error("unsupported", fmt::format("partial_rotary_factor {} rotates only a part of each head; only 1.0 is supported", partial));
+  return fields.error(
+      "unsupported",
+      fmt::format("partial_rotary_factor {} rotates only a part of each head; only 1.0 is supported", partial));
 }
 
 // The object with the settings: rope_parameters (newer) or rope_scaling (older). null and {} both mean "no scaling".
@@ -119,18 +131,22 @@ Status read_yarn(const JsonFields& scaling, std::int64_t max_positions, RopeSpec
   CONCORD_TRY(rope.truncate, scaling.boolean_or("truncate", true));
   CONCORD_TRY(const double mscale, scaling.number_or("mscale", 0.0));
   CONCORD_TRY(const double mscale_all_dim, scaling.number_or("mscale_all_dim", 0.0));
-  CONCORD_TRY(rope.attention_factor, scaling.number_or("attention_factor", yarn_attention_factor(rope.factor, mscale, mscale_all_dim)));
+  CONCORD_TRY(rope.attention_factor,
+              scaling.number_or("attention_factor", yarn_attention_factor(rope.factor, mscale, mscale_all_dim)));
   return {};
 }
 
-std::unexpected<Error> out_of_range(const JsonFields& fields, std::string_view name, std::string_view rule, double found) {
+std::unexpected<Error> out_of_range(const JsonFields& fields, std::string_view name, std::string_view rule,
+                                    double found) {
   return fields.error("out_of_range", fmt::format("rope: {} must be {}, found {}", name, rule, found));
 }
 
 // llama.cpp's settings that have no counterpart here; any other value than the neutral one is refused.
 Status check_gguf_extras(const JsonFields& metadata, const std::string& rope) {
-  constexpr std::pair<const char*, double> kNeutral[] = {
-      {"scaling.attn_factor", 1.0}, {"scaling.yarn_log_multiplier", 0.0}, {"scaling.yarn_ext_factor", 1.0}, {"scaling.yarn_attn_factor", 1.0}};
+  constexpr std::pair<const char*, double> kNeutral[] = {{"scaling.attn_factor", 1.0},
+                                                         {"scaling.yarn_log_multiplier", 0.0},
+                                                         {"scaling.yarn_ext_factor", 1.0},
+                                                         {"scaling.yarn_attn_factor", 1.0}};
   for (const auto& [key, neutral] : kNeutral) {
     CONCORD_TRY(const double found, metadata.number_or(rope + key, neutral));
     if (found != neutral)
@@ -145,15 +161,22 @@ Status check_rope(const RopeSpec& r, const JsonFields& fields) {
   constexpr double kMost = 1e15;
   if (!(r.theta > 1.0 && r.theta <= kMost)) return out_of_range(fields, "theta", "in (1, 1e15]", r.theta);
   if (!(r.factor >= 1.0 && r.factor <= kMost)) return out_of_range(fields, "factor", "in [1, 1e15]", r.factor);
-  if (!(r.attention_factor > 0.0 && r.attention_factor <= 1e6)) return out_of_range(fields, "attention_factor", "in (0, 1e6]", r.attention_factor);
-  if (!(r.low_freq_factor > 0.0 && r.low_freq_factor <= kMost)) return out_of_range(fields, "low_freq_factor", "in (0, 1e15]", r.low_freq_factor);
-  if (!(r.high_freq_factor > 0.0 && r.high_freq_factor <= kMost)) return out_of_range(fields, "high_freq_factor", "in (0, 1e15]", r.high_freq_factor);
-  if (!(r.beta_fast > 0.0 && r.beta_fast <= kMost)) return out_of_range(fields, "beta_fast", "in (0, 1e15]", r.beta_fast);
-  if (!(r.beta_slow > 0.0 && r.beta_slow <= kMost)) return out_of_range(fields, "beta_slow", "in (0, 1e15]", r.beta_slow);
+  if (!(r.attention_factor > 0.0 && r.attention_factor <= 1e6))
+    return out_of_range(fields, "attention_factor", "in (0, 1e6]", r.attention_factor);
+  if (!(r.low_freq_factor > 0.0 && r.low_freq_factor <= kMost))
+    return out_of_range(fields, "low_freq_factor", "in (0, 1e15]", r.low_freq_factor);
+  if (!(r.high_freq_factor > 0.0 && r.high_freq_factor <= kMost))
+    return out_of_range(fields, "high_freq_factor", "in (0, 1e15]", r.high_freq_factor);
+  if (!(r.beta_fast > 0.0 && r.beta_fast <= kMost))
+    return out_of_range(fields, "beta_fast", "in (0, 1e15]", r.beta_fast);
+  if (!(r.beta_slow > 0.0 && r.beta_slow <= kMost))
+    return out_of_range(fields, "beta_slow", "in (0, 1e15]", r.beta_slow);
   if (r.low_freq_factor >= r.high_freq_factor)
-    return fields.error("contradiction", fmt::format("rope: low_freq_factor {} must be below high_freq_factor {}", r.low_freq_factor, r.high_freq_factor));
+    return fields.error("contradiction", fmt::format("rope: low_freq_factor {} must be below high_freq_factor {}",
+                                                     r.low_freq_factor, r.high_freq_factor));
   if (r.beta_slow >= r.beta_fast)
-    return fields.error("contradiction", fmt::format("rope: beta_slow {} must be below beta_fast {}", r.beta_slow, r.beta_fast));
+    return fields.error("contradiction",
+                        fmt::format("rope: beta_slow {} must be below beta_fast {}", r.beta_slow, r.beta_fast));
   return {};
 }
 
@@ -183,10 +206,13 @@ Result<RopeSpec> rope_from_gguf(const JsonFields& metadata, const std::string& p
   RopeSpec rope;
   CONCORD_TRY(rope.theta, metadata.number_or(rope_key + "freq_base", 10000.0));
   CONCORD_TRY(const std::string type, metadata.string_or(rope_key + "scaling.type", "none"));
-  if (type == "linear") rope.kind = Kind::kLinear;
-  else if (type == "yarn") rope.kind = Kind::kYarn;
+  if (type == "linear")
+    rope.kind = Kind::kLinear;
+  else if (type == "yarn")
+    rope.kind = Kind::kYarn;
   else if (type != "none")
-    return metadata.error("unsupported", fmt::format("{}scaling.type \"{}\" is not one of none, linear, yarn", rope_key, type));
+    return metadata.error("unsupported",
+                          fmt::format("{}scaling.type \"{}\" is not one of none, linear, yarn", rope_key, type));
   const std::string original = rope_key + "scaling.original_context_length";
   if (rope.kind != Kind::kDefault) {
     CONCORD_TRY(rope.factor, metadata.number(rope_key + "scaling.factor"));

@@ -35,8 +35,9 @@ TEST(Rope, FrequenciesAndAttentionFactorsEqualTheGoldenOnes) {
 }
 
 TEST(Rope, NothingGivenNullAndEmptyAllMeanDefault) {
-  for (const Json& config : {Json::object(), Json{{"rope_scaling", nullptr}}, Json{{"rope_scaling", Json::object()}},
-                             Json{{"rope_parameters", Json::object()}}, Json{{"rope_parameters", nullptr}, {"rope_scaling", nullptr}}}) {
+  for (const Json& config :
+       {Json::object(), Json{{"rope_scaling", nullptr}}, Json{{"rope_scaling", Json::object()}},
+        Json{{"rope_parameters", Json::object()}}, Json{{"rope_parameters", nullptr}, {"rope_scaling", nullptr}}}) {
     const auto rope = parse(config);
     ASSERT_TRUE(rope) << rope.error().to_string();
     EXPECT_EQ(rope->kind, RopeSpec::Kind::kDefault);
@@ -47,23 +48,29 @@ TEST(Rope, NothingGivenNullAndEmptyAllMeanDefault) {
 TEST(Rope, TypeAndRopeTypeAreOneField) {
   EXPECT_EQ(parse(scaling({{"type", "linear"}, {"factor", 2.0}}))->kind, RopeSpec::Kind::kLinear);
   EXPECT_EQ(parse(scaling({{"rope_type", "linear"}, {"factor", 2}}))->factor, 2.0);
-  EXPECT_EQ(parse(scaling({{"rope_type", "linear"}, {"type", "linear"}, {"factor", 2.0}}))->kind, RopeSpec::Kind::kLinear);
-  expect_error(parse(scaling({{"rope_type", "linear"}, {"type", "yarn"}, {"factor", 2.0}})), "config.contradiction", "rope_type is \"linear\"");
+  EXPECT_EQ(parse(scaling({{"rope_type", "linear"}, {"type", "linear"}, {"factor", 2.0}}))->kind,
+            RopeSpec::Kind::kLinear);
+  expect_error(parse(scaling({{"rope_type", "linear"}, {"type", "yarn"}, {"factor", 2.0}})), "config.contradiction",
+               "rope_type is \"linear\"");
 }
 
 TEST(Rope, ThetaMayStandInEitherPlaceButNotDisagree) {
   EXPECT_EQ(parse({{"rope_theta", 5e5}})->theta, 5e5);
   EXPECT_EQ(parse({{"rope_parameters", {{"rope_type", "default"}, {"rope_theta", 1e6}}}})->theta, 1e6);
   EXPECT_EQ(parse({{"rope_theta", 1e6}, {"rope_parameters", {{"rope_theta", 1e6}}}})->theta, 1e6);
-  expect_error(parse({{"rope_theta", 1e4}, {"rope_parameters", {{"rope_theta", 1e6}}}}), "config.contradiction", "rope_theta");
+  expect_error(parse({{"rope_theta", 1e4}, {"rope_parameters", {{"rope_theta", 1e6}}}}), "config.contradiction",
+               "rope_theta");
 }
 
 TEST(Rope, OriginalPositionsMayStandOutside) {
   const Json inside = {{"rope_type", "yarn"}, {"factor", 4.0}, {"original_max_position_embeddings", 16}};
   EXPECT_EQ(parse(scaling(inside))->original_max_positions, 16);
-  EXPECT_EQ(parse({{"original_max_position_embeddings", 32}, {"rope_scaling", {{"type", "yarn"}, {"factor", 2.0}}}})->original_max_positions, 32);
+  EXPECT_EQ(parse({{"original_max_position_embeddings", 32}, {"rope_scaling", {{"type", "yarn"}, {"factor", 2.0}}}})
+                ->original_max_positions,
+            32);
   EXPECT_EQ(parse(scaling({{"rope_type", "yarn"}, {"factor", 4.0}}), 64)->original_max_positions, 64);
-  expect_error(parse({{"original_max_position_embeddings", 32}, {"rope_scaling", inside}}), "config.contradiction", "original_max_position_embeddings");
+  expect_error(parse({{"original_max_position_embeddings", 32}, {"rope_scaling", inside}}), "config.contradiction",
+               "original_max_position_embeddings");
 }
 
 TEST(Rope, YarnAttentionFactorRules) {
@@ -99,24 +106,30 @@ constexpr Refusal kRefusals[] = {
     {R"({"rope_scaling": {"rope_type": "linear", "factor": 2, "beta_fast": 3}})", "config.contradiction", "beta_fast"},
     {R"({"rope_scaling": {"factor": 4.0}})", "config.contradiction", "\"default\""},
     {R"({"rope_scaling": {"rope_type": "linear", "factor": 2, "facto": 3}})", "config.unknown_field", "facto"},
-    {R"({"rope_scaling": {"rope_type": "linear", "factor": 2}, "rope_parameters": {"rope_type": "linear", "factor": 4}})", "config.contradiction", "differ"},
+    {R"({"rope_scaling": {"rope_type": "linear", "factor": 2}, "rope_parameters": {"rope_type": "linear", "factor": 4}})",
+     "config.contradiction", "differ"},
     {R"({"rope_parameters": {"full_attention": {"rope_type": "default"}}})", "config.unsupported", "full_attention"},
     {R"({"partial_rotary_factor": 0.5})", "config.unsupported", "partial_rotary_factor"},
     {R"({"rope_parameters": {"partial_rotary_factor": 0.25}})", "config.unsupported", "partial_rotary_factor"},
     {R"({"rope_theta": 0})", "config.out_of_range", "theta"},
     {R"({"rope_theta": 1})", "config.out_of_range", "theta"},
-    {R"({"rope_scaling": {"rope_type": "llama3", "factor": 8, "low_freq_factor": 1, "high_freq_factor": 4}})", "config.missing_field", "original_max"},
+    {R"({"rope_scaling": {"rope_type": "llama3", "factor": 8, "low_freq_factor": 1, "high_freq_factor": 4}})",
+     "config.missing_field", "original_max"},
     {R"({"rope_scaling": {"rope_type": "llama3", "factor": 8, "low_freq_factor": 4, "high_freq_factor": 4, "original_max_position_embeddings": 16}})",
      "config.contradiction", "low_freq_factor"},
     {R"({"rope_scaling": {"rope_type": "llama3", "factor": 8, "low_freq_factor": 0, "high_freq_factor": 4, "original_max_position_embeddings": 16}})",
      "config.out_of_range", "low_freq_factor"},
     {R"({"rope_scaling": {"rope_type": "yarn"}})", "config.missing_field", "factor"},
-    {R"({"rope_scaling": {"rope_type": "yarn", "factor": 2, "beta_fast": 1, "beta_slow": 2}})", "config.contradiction", "beta_slow"},
+    {R"({"rope_scaling": {"rope_type": "yarn", "factor": 2, "beta_fast": 1, "beta_slow": 2}})", "config.contradiction",
+     "beta_slow"},
     {R"({"rope_scaling": {"rope_type": "yarn", "factor": 2, "beta_slow": -1}})", "config.out_of_range", "beta_slow"},
-    {R"({"rope_scaling": {"rope_type": "yarn", "factor": 2, "attention_factor": -1}})", "config.out_of_range", "attention_factor"},
+    {R"({"rope_scaling": {"rope_type": "yarn", "factor": 2, "attention_factor": -1}})", "config.out_of_range",
+     "attention_factor"},
     {R"({"rope_scaling": {"rope_type": "yarn", "factor": 2, "truncate": 1}})", "config.wrong_type", "truncate"},
-    {R"({"rope_scaling": {"rope_type": "yarn", "factor": 2, "original_max_position_embeddings": 0}})", "config.out_of_range", "original_max"},
-    {R"({"rope_scaling": {"rope_type": "yarn", "factor": 2, "original_max_position_embeddings": 16.0}})", "config.wrong_type", "original_max"},
+    {R"({"rope_scaling": {"rope_type": "yarn", "factor": 2, "original_max_position_embeddings": 0}})",
+     "config.out_of_range", "original_max"},
+    {R"({"rope_scaling": {"rope_type": "yarn", "factor": 2, "original_max_position_embeddings": 16.0}})",
+     "config.wrong_type", "original_max"},
 };
 
 TEST(Rope, WrongSettingsAreRefusedByName) {

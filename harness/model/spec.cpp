@@ -53,7 +53,8 @@ std::int64_t layer_of(std::string_view name) {
     const std::string_view rest = name.substr(prefix.size());
     std::int64_t n = -1;
     const auto [end, error] = std::from_chars(rest.data(), rest.data() + rest.size(), n);
-    if (error == std::errc{} && n >= 0 && n < 1'000'000'000 && end != rest.data() + rest.size() && *end == '.') return n;
+    if (error == std::errc{} && n >= 0 && n < 1'000'000'000 && end != rest.data() + rest.size() && *end == '.')
+      return n;
   }
   return -1;
 }
@@ -62,30 +63,39 @@ bool is_gguf(const Checkpoint& checkpoint) { return checkpoint.format().starts_w
 
 // Buffers that older exporters wrote beside the weights; every value in them follows from the configuration.
 bool is_derived_buffer(std::string_view name) {
-  constexpr std::string_view kSuffixes[] = {".rotary_emb.inv_freq", ".rotary_emb.cos_cached", ".rotary_emb.sin_cached", ".attention.bias", ".attention.masked_bias"};
-  return name == "rope_freqs.weight" || std::ranges::any_of(kSuffixes, [&](std::string_view s) { return name.ends_with(s); });
+  constexpr std::string_view kSuffixes[] = {".rotary_emb.inv_freq", ".rotary_emb.cos_cached", ".rotary_emb.sin_cached",
+                                            ".attention.bias", ".attention.masked_bias"};
+  return name == "rope_freqs.weight" ||
+         std::ranges::any_of(kSuffixes, [&](std::string_view s) { return name.ends_with(s); });
 }
 
 Status check_layer_count(const Checkpoint& checkpoint, const ModelSpec& spec, const std::string& file) {
   std::int64_t stored = 0;
   for (const TensorInfo& t : checkpoint.tensors()) stored = std::max(stored, layer_of(t.name) + 1);
   if (stored == 0 || stored == spec.layers) return {};  // none at all: the missing tensor's name says more
-  return bad_input("config.layer_count", fmt::format("the configuration has {} layers, the checkpoint holds {}; the two do not belong together, or a "
-                                                     "part of the checkpoint is missing", spec.layers, stored), file);
+  return bad_input(
+      "config.layer_count",
+      fmt::format("the configuration has {} layers, the checkpoint holds {}; the two do not belong together, or a "
+                  "part of the checkpoint is missing",
+                  spec.layers, stored),
+      file);
 }
 
-Status check_tensor(const Checkpoint& checkpoint, const HfTensors& tensors, const ExpectedTensor& expected, const std::string& file) {
+Status check_tensor(const Checkpoint& checkpoint, const HfTensors& tensors, const ExpectedTensor& expected,
+                    const std::string& file) {
   const TensorInfo* found = tensors.info(expected.name);
   if (found == nullptr)
     return bad_input("checkpoint.missing_tensor",
                      fmt::format("the configuration asks for tensor \"{}\"{}, the checkpoint has none{}", expected.name,
                                  is_gguf(checkpoint) ? fmt::format(" (in GGUF: \"{}\")", gguf_name(expected.name)) : "",
-                                 expected.name == "lm_head.weight" ? "; tie_word_embeddings is false or missing" : ""), file);
+                                 expected.name == "lm_head.weight" ? "; tie_word_embeddings is false or missing" : ""),
+                     file);
   if (found->shape == expected.shape) return {};
   const Shape reversed(expected.shape.rbegin(), expected.shape.rend());
   return bad_input("checkpoint.shape_mismatch",
-                   fmt::format("tensor \"{}\" has shape {}, the configuration asks for {}{}", printable(found->name), shape_string(found->shape),
-                               shape_string(expected.shape), found->shape == reversed ? "; it is stored transposed" : ""),
+                   fmt::format("tensor \"{}\" has shape {}, the configuration asks for {}{}", printable(found->name),
+                               shape_string(found->shape), shape_string(expected.shape),
+                               found->shape == reversed ? "; it is stored transposed" : ""),
                    checkpoint.files()[found->file], found->offset);
 }
 
@@ -94,14 +104,20 @@ Status check_tied_head(const Checkpoint& checkpoint, const std::string& file) {
   const TensorInfo *head = checkpoint.find("lm_head.weight"), *embedding = checkpoint.find("model.embed_tokens.weight");
   if (head == nullptr || embedding == nullptr) return {};
   const auto a = checkpoint.raw(*head), b = checkpoint.raw(*embedding);
-  if (head->type == embedding->type && head->shape == embedding->shape && a.size() == b.size() && std::memcmp(a.data(), b.data(), a.size()) == 0)
+  if (head->type == embedding->type && head->shape == embedding->shape && a.size() == b.size() &&
+      std::memcmp(a.data(), b.data(), a.size()) == 0)
     return {};
-  return bad_input("config.contradiction", "tie_word_embeddings is true, but lm_head.weight is stored and differs from model.embed_tokens.weight; set "
-                                           "it to false or remove the tensor", file);
+  return bad_input(
+      "config.contradiction",
+      "tie_word_embeddings is true, but lm_head.weight is stored and differs from model.embed_tokens.weight; set "
+      "it to false or remove the tensor",
+      file);
 }
 
-// A stored tensor that no operator reads (a bias that the configuration denies, say) would silently be left out of the computation.
-Status check_unexpected(const Checkpoint& checkpoint, const std::vector<ExpectedTensor>& expected, const std::string& file) {
+// A stored tensor that no operator reads (a bias that the configuration denies, say) would silently be left out of the
+// computation.
+Status check_unexpected(const Checkpoint& checkpoint, const std::vector<ExpectedTensor>& expected,
+                        const std::string& file) {
   std::unordered_set<std::string> known{"lm_head.weight"};
   for (const ExpectedTensor& e : expected) known.insert(is_gguf(checkpoint) ? gguf_name(e.name) : e.name);
   std::size_t count = 0;
@@ -112,8 +128,10 @@ Status check_unexpected(const Checkpoint& checkpoint, const std::vector<Expected
   }
   if (count == 0) return {};
   return bad_input("config.unexpected_tensor",
-                   fmt::format("{} stored tensor(s) have no place in this architecture, the first is \"{}\"; check model_type and the bias switches",
-                               count, printable(first->name)), file);
+                   fmt::format("{} stored tensor(s) have no place in this architecture, the first is \"{}\"; check "
+                               "model_type and the bias switches",
+                               count, printable(first->name)),
+                   file);
 }
 
 Status check_tensors(const Checkpoint& checkpoint, const ModelSpec& spec, const std::string& file) {
@@ -132,18 +150,23 @@ const Family* find_family(std::string_view name) {
   return it == kFamilies.end() ? nullptr : &*it;
 }
 
-std::unexpected<Error> unknown_architecture(const JsonFields& fields, const std::string& field, const std::string& found) {
-  return fields.error("unknown_architecture",
-                      fmt::format("{} is \"{}\"; this build runs llama (LlamaForCausalLM), qwen2 (Qwen2ForCausalLM) and qwen3 (Qwen3ForCausalLM)",
-                                  field, printable(found)));
+std::unexpected<Error> unknown_architecture(const JsonFields& fields, const std::string& field,
+                                            const std::string& found) {
+  return fields.error("unknown_architecture", fmt::format("{} is \"{}\"; this build runs llama (LlamaForCausalLM), "
+                                                          "qwen2 (Qwen2ForCausalLM) and qwen3 (Qwen3ForCausalLM)",
+                                                          field, printable(found)));
 }
 
 Status check_consistency(const ModelSpec& s, const JsonFields& fields) {
   if (s.heads % s.kv_heads != 0)
-    return fields.error("contradiction", fmt::format("{} key/value heads do not divide {} query heads", s.kv_heads, s.heads));
-  if (s.head_dim % 2 != 0) return fields.error("contradiction", fmt::format("the head size {} is odd; rotary embeddings need pairs", s.head_dim));
+    return fields.error("contradiction",
+                        fmt::format("{} key/value heads do not divide {} query heads", s.kv_heads, s.heads));
+  if (s.head_dim % 2 != 0)
+    return fields.error("contradiction",
+                        fmt::format("the head size {} is odd; rotary embeddings need pairs", s.head_dim));
   if (s.heads * s.head_dim > spec_limits::kHidden)
-    return fields.error("out_of_range", fmt::format("{} heads of size {} are wider than {}", s.heads, s.head_dim, spec_limits::kHidden));
+    return fields.error("out_of_range", fmt::format("{} heads of size {} are wider than {}", s.heads, s.head_dim,
+                                                    spec_limits::kHidden));
   return {};
 }
 
@@ -175,7 +198,8 @@ Result<ModelSpec> spec_from_path(const std::filesystem::path& path, const Checkp
   const auto folder = std::filesystem::is_directory(path, ignored) ? path : path.parent_path();
   const std::string file = (folder / "config.json").string();
   if (!std::filesystem::exists(file, ignored))
-    return bad_input("config.missing_file", "no config.json stands beside the weights; put the model's own one there", file);
+    return bad_input("config.missing_file", "no config.json stands beside the weights; put the model's own one there",
+                     file);
   CONCORD_TRY(const Json config, read_json(file, "config", 16u << 20));
   CONCORD_TRY(ModelSpec spec, spec_from_hf_config(config, file));
   CONCORD_CHECK(check_tensors(checkpoint, spec, file));

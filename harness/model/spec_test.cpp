@@ -10,7 +10,8 @@ using testing_model::FakeCheckpoint;
 using testing_model::TemporaryFolder;
 
 Json config_json() {
-  return Json::parse(R"({"model_type": "llama", "vocab_size": 10, "hidden_size": 8, "intermediate_size": 12, "num_hidden_layers": 2,
+  return Json::parse(
+      R"({"model_type": "llama", "vocab_size": 10, "hidden_size": 8, "intermediate_size": 12, "num_hidden_layers": 2,
     "num_attention_heads": 2, "num_key_value_heads": 1, "max_position_embeddings": 16})");
 }
 ModelSpec spec_of(const Json& config) { return spec_from_hf_config(config, "config.json").value(); }
@@ -37,17 +38,27 @@ TEST(ExpectedTensors, EveryNameAndShapeOfALayer) {
   std::map<std::string, std::vector<std::int64_t>> got;
   for (const ExpectedTensor& t : expected_tensors(s)) got[t.name] = t.shape;
   const std::string l = "model.layers.0.";
-  const std::map<std::string, std::vector<std::int64_t>> expected{
-      {"model.embed_tokens.weight", {10, 8}}, {"model.norm.weight", {8}}, {"lm_head.weight", {10, 8}},
-      {l + "input_layernorm.weight", {8}}, {l + "post_attention_layernorm.weight", {8}},
-      {l + "self_attn.q_proj.weight", {8, 8}}, {l + "self_attn.q_proj.bias", {8}},
-      {l + "self_attn.k_proj.weight", {4, 8}}, {l + "self_attn.k_proj.bias", {4}},
-      {l + "self_attn.v_proj.weight", {4, 8}}, {l + "self_attn.v_proj.bias", {4}},
-      {l + "self_attn.o_proj.weight", {8, 8}}, {l + "self_attn.o_proj.bias", {8}},
-      {l + "self_attn.q_norm.weight", {4}}, {l + "self_attn.k_norm.weight", {4}},
-      {l + "mlp.gate_proj.weight", {12, 8}}, {l + "mlp.gate_proj.bias", {12}},
-      {l + "mlp.up_proj.weight", {12, 8}}, {l + "mlp.up_proj.bias", {12}},
-      {l + "mlp.down_proj.weight", {8, 12}}, {l + "mlp.down_proj.bias", {8}}};
+  const std::map<std::string, std::vector<std::int64_t>> expected{{"model.embed_tokens.weight", {10, 8}},
+                                                                  {"model.norm.weight", {8}},
+                                                                  {"lm_head.weight", {10, 8}},
+                                                                  {l + "input_layernorm.weight", {8}},
+                                                                  {l + "post_attention_layernorm.weight", {8}},
+                                                                  {l + "self_attn.q_proj.weight", {8, 8}},
+                                                                  {l + "self_attn.q_proj.bias", {8}},
+                                                                  {l + "self_attn.k_proj.weight", {4, 8}},
+                                                                  {l + "self_attn.k_proj.bias", {4}},
+                                                                  {l + "self_attn.v_proj.weight", {4, 8}},
+                                                                  {l + "self_attn.v_proj.bias", {4}},
+                                                                  {l + "self_attn.o_proj.weight", {8, 8}},
+                                                                  {l + "self_attn.o_proj.bias", {8}},
+                                                                  {l + "self_attn.q_norm.weight", {4}},
+                                                                  {l + "self_attn.k_norm.weight", {4}},
+                                                                  {l + "mlp.gate_proj.weight", {12, 8}},
+                                                                  {l + "mlp.gate_proj.bias", {12}},
+                                                                  {l + "mlp.up_proj.weight", {12, 8}},
+                                                                  {l + "mlp.up_proj.bias", {12}},
+                                                                  {l + "mlp.down_proj.weight", {8, 12}},
+                                                                  {l + "mlp.down_proj.bias", {8}}};
   EXPECT_EQ(got, expected);
   for (const ExpectedTensor& t : expected_tensors(s)) EXPECT_EQ(t.matrix, t.shape.size() == 2) << t.name;
 }
@@ -76,7 +87,9 @@ TEST(SpecFromPath, NoConfiguration) {
 
 TEST(SpecFromPath, BrokenConfiguration) {
   const TemporaryFolder folder;
-  for (const auto& [text, code] : {std::pair{"{\"vocab_size\": NaN}", "config.syntax"}, {"{\"a\": 1, \"a\": 2}", "config.duplicate_key"}, {"", "config.syntax"}}) {
+  for (const auto& [text, code] : {std::pair{"{\"vocab_size\": NaN}", "config.syntax"},
+                                   {"{\"a\": 1, \"a\": 2}", "config.duplicate_key"},
+                                   {"", "config.syntax"}}) {
     folder.write("config.json", text);
     expect_error(spec_from_path(folder.path(), FakeCheckpoint()), code);
   }
@@ -137,7 +150,8 @@ TEST(SpecFromPath, TiedEmbeddingsMayBeStoredTwiceWhenEqual) {
 }
 
 TEST(SpecFromPath, HostileLayerNumbersAreNotLayers) {
-  for (const char* name : {"model.layers.99999999999999999999.x", "model.layers.9223372036854775807.x", "model.layers.-1.x", "model.layers..x"}) {
+  for (const char* name : {"model.layers.99999999999999999999.x", "model.layers.9223372036854775807.x",
+                           "model.layers.-1.x", "model.layers..x"}) {
     Model m;
     m.checkpoint.add(name, {1});
     expect_error(m.check(), "config.unexpected_tensor");

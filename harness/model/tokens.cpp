@@ -27,7 +27,8 @@ Result<std::string> declared_kind(const std::filesystem::path& folder) {
   CONCORD_TRY(const JsonFields fields, JsonFields::from(config, file, "tokens"));
   CONCORD_TRY(const std::string kind, fields.string_or("concord_tokenizer", ""));
   if (!kind.empty() && kind != "bytes")
-    return fields.error("unknown_kind", fmt::format("concord_tokenizer is \"{}\"; the only value known is \"bytes\"", kind));
+    return fields.error("unknown_kind",
+                        fmt::format("concord_tokenizer is \"{}\"; the only value known is \"bytes\"", kind));
   return kind;
 }
 
@@ -72,7 +73,9 @@ Result<TokenTable> TokenTable::load(const std::filesystem::path& model, const Ch
   const bool has_file = std::filesystem::exists(file, ignored);
   CONCORD_TRY(const std::string declared, declared_kind(folder));
   if (declared == "bytes" && has_file)
-    return bad_input("tokens.contradiction", "config.json says \"concord_tokenizer\": \"bytes\", but a tokenizer.json stands beside it; keep one", file);
+    return bad_input(
+        "tokens.contradiction",
+        "config.json says \"concord_tokenizer\": \"bytes\", but a tokenizer.json stands beside it; keep one", file);
   if (declared == "bytes") return bytes();
   if (!has_file) return TokenTable{};
   CONCORD_TRY(const Json json, read_json(file, "tokens", kTokenizerFileLimit));
@@ -83,9 +86,12 @@ Result<TokenTable> TokenTable::load(const std::filesystem::path& model, const Ch
 std::string TokenTable::text(std::span<const std::int32_t> ids) const {
   std::string out;
   for (const std::int32_t id : ids) {
-    const bool known = id >= 0 && static_cast<std::size_t>(id) < tokens_.size() && !tokens_[static_cast<std::size_t>(id)].empty();
-    if (known) out += tokens_[static_cast<std::size_t>(id)];
-    else out += fmt::format("<{}>", id);
+    const bool known =
+        id >= 0 && static_cast<std::size_t>(id) < tokens_.size() && !tokens_[static_cast<std::size_t>(id)].empty();
+    if (known)
+      out += tokens_[static_cast<std::size_t>(id)];
+    else
+      out += fmt::format("<{}>", id);
   }
   return out;
 }
@@ -93,8 +99,10 @@ std::string TokenTable::text(std::span<const std::int32_t> ids) const {
 Result<std::vector<std::int32_t>> TokenTable::encode(const std::string& text) const {
   if (kind_ != "bytes")
     return bad_input("workload.needs_token_ids",
-                     fmt::format("text can be turned into ids only for byte-level models; this one's tokenizer is \"{}\". Make the workload file with "
-                                 "scripts/make_workload.py", kind_));
+                     fmt::format("text can be turned into ids only for byte-level models; this one's tokenizer is "
+                                 "\"{}\". Make the workload file with "
+                                 "scripts/make_workload.py",
+                                 kind_));
   std::vector<std::int32_t> ids;
   ids.reserve(text.size());
   for (const char c : text) ids.push_back(static_cast<unsigned char>(c));

@@ -13,7 +13,8 @@ namespace {
 // tokenizer.ggml.token_type (llama.h, llama_token_type).
 constexpr std::int64_t kUnknown = 2, kControl = 3, kUserDefined = 4, kByte = 6, kTypeCount = 7;
 
-// GPT-2's byte alphabet (openai/gpt-2, src/encoder.py, bytes_to_unicode): printable bytes are themselves, the other 68 become U+0100, U+0101, ...
+// GPT-2's byte alphabet (openai/gpt-2, src/encoder.py, bytes_to_unicode): printable bytes are themselves, the other 68
+// become U+0100, U+0101, ...
 constexpr unsigned kAlphabetEnd = 0x144;
 constexpr std::array<int, kAlphabetEnd> make_alphabet() {
   std::array<int, kAlphabetEnd> byte_of{};
@@ -29,26 +30,32 @@ constexpr std::array<int, kAlphabetEnd> kByteOf = make_alphabet();
 
 Status check_size(const JsonFields& fields, std::int64_t id, const std::string& text) {
   if (text.size() > kMaxTokenBytes)
-    return fields.error("too_long", fmt::format("token {} has {} bytes, at most {} are accepted", id, text.size(), kMaxTokenBytes));
+    return fields.error("too_long",
+                        fmt::format("token {} has {} bytes, at most {} are accepted", id, text.size(), kMaxTokenBytes));
   return {};
 }
 
 // Sets tokens[id], refusing an id that another text holds already.
 Status place(const JsonFields& fields, std::int64_t id, const std::string& text, StoredTokens& out) {
   if (id < 0 || id >= static_cast<std::int64_t>(kMaxTokens))
-    return fields.error("out_of_range", fmt::format("token \"{}\" has id {}, ids must be in [0, {})", printable(text), id, kMaxTokens));
+    return fields.error("out_of_range",
+                        fmt::format("token \"{}\" has id {}, ids must be in [0, {})", printable(text), id, kMaxTokens));
   CONCORD_CHECK(check_size(fields, id, text));
   const auto i = static_cast<std::size_t>(id);
   if (i >= out.tokens.size()) out.tokens.resize(i + 1);
   if (!out.tokens[i].text.empty() && out.tokens[i].text != text)
-    return fields.error("duplicate_id", fmt::format("id {} is both \"{}\" and \"{}\"", id, printable(out.tokens[i].text), printable(text)));
+    return fields.error("duplicate_id", fmt::format("id {} is both \"{}\" and \"{}\"", id,
+                                                    printable(out.tokens[i].text), printable(text)));
   out.tokens[i].text = text;
   return {};
 }
 
 Result<std::int64_t> token_id(const JsonFields& fields, const std::string& text, const Json& value) {
-  const bool fits = value.is_number_integer() && (!value.is_number_unsigned() || value.get<std::uint64_t>() <= static_cast<std::uint64_t>(INT64_MAX));
-  if (!fits) return fields.error("wrong_type", fmt::format("the id of token \"{}\" must be an integer, found {}", printable(text), value.type_name()));
+  const bool fits = value.is_number_integer() && (!value.is_number_unsigned() ||
+                                                  value.get<std::uint64_t>() <= static_cast<std::uint64_t>(INT64_MAX));
+  if (!fits)
+    return fields.error("wrong_type", fmt::format("the id of token \"{}\" must be an integer, found {}",
+                                                  printable(text), value.type_name()));
   return value.get<std::int64_t>();
 }
 
@@ -81,7 +88,8 @@ Status read_added(const JsonFields& root, StoredTokens& out) {
     CONCORD_TRY(const std::int64_t id, token.integer("id"));
     const Json& vocab = root.raw("model")["vocab"];
     if (vocab.is_object() && vocab.contains(text) && vocab[text] != id)
-      return token.error("contradiction", fmt::format("token \"{}\" has id {} in added_tokens and {} in model.vocab", printable(text), id, vocab[text].dump()));
+      return token.error("contradiction", fmt::format("token \"{}\" has id {} in added_tokens and {} in model.vocab",
+                                                      printable(text), id, vocab[text].dump()));
     CONCORD_CHECK(place(token, id, text, out));
     out.tokens[static_cast<std::size_t>(id)].literal = true;
   }
@@ -91,19 +99,26 @@ Status read_added(const JsonFields& root, StoredTokens& out) {
 // True when `value` is {"type": TYPE} or a sequence that contains one.
 bool mentions_type(const Json& value, const std::string& type, int depth = 0) {
   if (depth > 8) return false;
-  if (value.is_array()) return std::ranges::any_of(value, [&](const Json& v) { return mentions_type(v, type, depth + 1); });
+  if (value.is_array())
+    return std::ranges::any_of(value, [&](const Json& v) { return mentions_type(v, type, depth + 1); });
   if (!value.is_object()) return false;
   if (value.contains("type") && value["type"] == type) return true;
-  return std::ranges::any_of(value, [&](const Json& v) { return v.is_structured() && mentions_type(v, type, depth + 1); });
+  return std::ranges::any_of(value,
+                             [&](const Json& v) { return v.is_structured() && mentions_type(v, type, depth + 1); });
 }
 
 Result<std::string> json_kind(const JsonFields& root, const JsonFields& model) {
   CONCORD_TRY(const bool byte_fallback, model.boolean_or("byte_fallback", false));
   if (byte_fallback) return "llama";
   CONCORD_TRY(const std::string type, model.string_or("type", "BPE"));
-  const auto byte_level = [&](const char* part) { return root.has(part) && mentions_type(root.raw(part), "ByteLevel"); };
+  const auto byte_level = [&](const char* part) {
+    return root.has(part) && mentions_type(root.raw(part), "ByteLevel");
+  };
   if (type == "BPE" && (byte_level("decoder") || byte_level("pre_tokenizer"))) return "gpt2";
-  return root.error("unknown_kind", fmt::format("tokenizer model \"{}\" is neither byte-level BPE nor a SentencePiece vocabulary with byte fallback", printable(type)));
+  return root.error(
+      "unknown_kind",
+      fmt::format("tokenizer model \"{}\" is neither byte-level BPE nor a SentencePiece vocabulary with byte fallback",
+                  printable(type)));
 }
 
 Status read_gguf_types(const JsonFields& m, StoredTokens& out) {
@@ -113,13 +128,15 @@ Status read_gguf_types(const JsonFields& m, StoredTokens& out) {
   }
   CONCORD_TRY(const std::vector<std::int64_t> types, m.integers("tokenizer.ggml.token_type", 0, kTypeCount - 1));
   if (types.size() != out.tokens.size())
-    return m.error("type_count", fmt::format("tokenizer.ggml.token_type has {} entries, tokenizer.ggml.tokens has {}", types.size(), out.tokens.size()));
+    return m.error("type_count", fmt::format("tokenizer.ggml.token_type has {} entries, tokenizer.ggml.tokens has {}",
+                                             types.size(), out.tokens.size()));
   for (std::size_t i = 0; i < types.size(); ++i) {
     StoredToken& t = out.tokens[i];
     t.literal = types[i] == kControl || types[i] == kUserDefined || types[i] == kUnknown;
     t.byte = types[i] == kByte && out.kind == "llama";
     if (t.byte && byte_token_value(t.text) < 0)
-      return m.error("bad_byte_token", fmt::format("token {} is marked as a byte, but its text is \"{}\", not <0xXX>", i, printable(t.text)));
+      return m.error("bad_byte_token", fmt::format("token {} is marked as a byte, but its text is \"{}\", not <0xXX>",
+                                                   i, printable(t.text)));
   }
   return {};
 }
@@ -136,12 +153,15 @@ std::string byte_level_text(const std::string& stored) {
   std::string out;
   for (std::size_t i = 0; i < stored.size();) {
     const auto lead = static_cast<unsigned char>(stored[i]);
-    const bool two = lead >= 0xc2 && lead <= 0xdf && i + 1 < stored.size() && (static_cast<unsigned char>(stored[i + 1]) & 0xc0) == 0x80;
+    const bool two = lead >= 0xc2 && lead <= 0xdf && i + 1 < stored.size() &&
+                     (static_cast<unsigned char>(stored[i + 1]) & 0xc0) == 0x80;
     const unsigned code = two ? (lead & 0x1fu) << 6 | (static_cast<unsigned char>(stored[i + 1]) & 0x3fu) : lead;
     const std::size_t length = two ? 2 : 1;
     const int byte = (lead < 0x80 || two) && code < kAlphabetEnd ? kByteOf[code] : -1;
-    if (byte >= 0) out += static_cast<char>(byte);
-    else out.append(stored, i, length);
+    if (byte >= 0)
+      out += static_cast<char>(byte);
+    else
+      out.append(stored, i, length);
     i += length;
   }
   return out;
@@ -164,10 +184,12 @@ Result<StoredTokens> tokens_from_gguf(const Json& metadata, const std::string& f
   StoredTokens out{.kind = model, .tokens = {}};
   if (model == "none" || model == "no_vocab") return StoredTokens{.kind = "none", .tokens = {}};
   if (model != "gpt2" && model != "llama")
-    return m.error("unknown_kind", fmt::format("tokenizer.ggml.model \"{}\" is not one of gpt2, llama", printable(model)));
+    return m.error("unknown_kind",
+                   fmt::format("tokenizer.ggml.model \"{}\" is not one of gpt2, llama", printable(model)));
   CONCORD_TRY(const std::vector<std::string> texts, m.strings("tokenizer.ggml.tokens"));
   if (texts.empty()) return m.error("empty", "tokenizer.ggml.tokens holds no token");
-  if (texts.size() > kMaxTokens) return m.error("out_of_range", fmt::format("{} tokens, at most {} are accepted", texts.size(), kMaxTokens));
+  if (texts.size() > kMaxTokens)
+    return m.error("out_of_range", fmt::format("{} tokens, at most {} are accepted", texts.size(), kMaxTokens));
   out.tokens.resize(texts.size());
   for (std::size_t i = 0; i < texts.size(); ++i) {
     CONCORD_CHECK(check_size(m, static_cast<std::int64_t>(i), texts[i]));

@@ -27,7 +27,8 @@ Result<StoredTokens> tokens_from_gguf(const Json& metadata, const std::string& f
 Result<StoredTokens> tokens_from_json(const Json& json, const std::string& file);
 
 // The bytes a token stands for, its encoding undone.
-std::string byte_level_text(const std::string& stored);   // GPT-2's printable alphabet; characters outside it stay as they are
+std::string byte_level_text(
+    const std::string& stored);  // GPT-2's printable alphabet; characters outside it stay as they are
 std::string sentencepiece_text(const std::string& stored);  // U+2581 is a space
 // The byte of "<0xXX>" (two hexadecimal digits); -1 for any other text.
 int byte_token_value(const std::string& stored);

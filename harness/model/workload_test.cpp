@@ -9,7 +9,8 @@ namespace {
 
 using testing_model::expect_error;
 
-const char* const kBase = R"({"schema": "concord.workload/1", "name": "n", "model": {"name": "m", "vocab_size": 100, "tokenizer": {"kind": "gpt2"}},
+const char* const kBase =
+    R"({"schema": "concord.workload/1", "name": "n", "model": {"name": "m", "vocab_size": 100, "tokenizer": {"kind": "gpt2"}},
   "sampler": {"kind": "greedy"}, "prompts": [{"id": "a", "text": "hi", "token_ids": [1, 2, 3], "new_tokens": 4}]})";
 
 Result<std::vector<Workload>> parse(const Json& json) { return parse_workloads(json.dump(), "w.json"); }
@@ -62,7 +63,8 @@ TEST(Workload, CommittedFilesAreRead) {
 }
 
 TEST(Workload, APromptMayHaveItsOwnSampler) {
-  const Workload w = one(with_prompt({{"sampler", {{"kind", "sample"}, {"temperature", 0.8}, {"seed", 18446744073709551615u}}}}));
+  const Workload w =
+      one(with_prompt({{"sampler", {{"kind", "sample"}, {"temperature", 0.8}, {"seed", 18446744073709551615u}}}}));
   EXPECT_EQ(w.sampler.kind, SamplerSpec::Kind::kSample);
   EXPECT_EQ(w.sampler.seed, 18446744073709551615u);
   EXPECT_EQ(w.sampler.top_k, 0);
@@ -72,11 +74,14 @@ TEST(Workload, APromptMayHaveItsOwnSampler) {
 }
 
 TEST(Workload, DigestFramingIsTheDocumentedOne) {
-  std::string framed("concord.workload/1\0\x03\0\0\0\0\0\0\0\x01\0\0\0\x02\0\0\0\x03\0\0\0\x04\0\0\0\0\0\0\0", 19 + 8 + 12 + 8);
+  std::string framed("concord.workload/1\0\x03\0\0\0\0\0\0\0\x01\0\0\0\x02\0\0\0\x03\0\0\0\x04\0\0\0\0\0\0\0",
+                     19 + 8 + 12 + 8);
   EXPECT_EQ(one().digest(), sha256_hex(framed + std::string(1, '\0')));
-  const Workload w = one(with({{"sampler", {{"kind", "sample"}, {"temperature", 0.5}, {"top_k", 40}, {"top_p", 0.5}, {"seed", 258}}}}));
+  const Workload w = one(
+      with({{"sampler", {{"kind", "sample"}, {"temperature", 0.5}, {"top_k", 40}, {"top_p", 0.5}, {"seed", 258}}}}));
   const std::string half("\0\0\0\0\0\0\xe0\x3f", 8);
-  EXPECT_EQ(w.digest(), sha256_hex(framed + "\x01" + half + std::string("\x28\0\0\0\0\0\0\0", 8) + half + std::string("\x02\x01\0\0\0\0\0\0", 8)));
+  EXPECT_EQ(w.digest(), sha256_hex(framed + "\x01" + half + std::string("\x28\0\0\0\0\0\0\0", 8) + half +
+                                   std::string("\x02\x01\0\0\0\0\0\0", 8)));
 }
 
 TEST(Workload, DigestChangesWithWhatIsComputedAndNothingElse) {
@@ -162,9 +167,11 @@ TEST(Workload, IdsMustBeUniqueAndCountsBounded) {
   twice["prompts"].push_back(twice["prompts"][0]);
   expect_error(parse(twice), "workload.duplicate_id", "\"a\"");
   Json many = Json::parse(kBase);
-  for (int i = 0; i < 10'001; ++i) many["prompts"][static_cast<std::size_t>(i)] = {{"id", std::to_string(i)}, {"token_ids", {1}}, {"new_tokens", 1}};
+  for (int i = 0; i < 10'001; ++i)
+    many["prompts"][static_cast<std::size_t>(i)] = {{"id", std::to_string(i)}, {"token_ids", {1}}, {"new_tokens", 1}};
   expect_error(parse(many), "workload.too_many_prompts", "10001");
-  expect_error(parse(with_prompt({{"token_ids", std::vector<int>((1u << 20) + 1, 1)}})), "workload.too_long", "1048577");
+  expect_error(parse(with_prompt({{"token_ids", std::vector<int>((1u << 20) + 1, 1)}})), "workload.too_long",
+               "1048577");
   expect_error(parse(with_prompt({{"text", std::string((16u << 20) + 1, 'a')}})), "workload.too_long", "16777217");
 }
 
