@@ -16,6 +16,7 @@ constexpr std::uint16_t kExponent = 0x7f80, kMantissa = 0x007f, kAbsolute = 0x7f
 
 std::vector<std::uint16_t> to_bf16(DType dtype, std::span<const std::byte> bytes) {
   std::vector<std::uint16_t> out(bytes.size() * 8 / dtype_bits(dtype));
+  if (out.empty()) return out;
   convert_floats(dtype, bytes.data(), DType::kBF16, reinterpret_cast<std::byte*>(out.data()), out.size());
   return out;
 }
