@@ -5,6 +5,7 @@
 extern "C" {  // libgomp, the runtime that libdnnl is built on
 void omp_set_num_threads(int);
 int omp_get_max_threads(void);
+int omp_pause_resource_all(int kind);
 }
 
 namespace cpu {
@@ -27,6 +28,11 @@ dnnl::memory::dim dim(std::size_t n) { return static_cast<dnnl::memory::dim>(n);
 constexpr std::size_t kMaxEntries = 4096;  // shapes remembered per device; beyond that the memory starts over
 
 }  // namespace
+
+OneDnn::~OneDnn() {
+  constexpr int kHard = 2;  // omp_pause_hard: ends the idle workers, which the next call would start again
+  omp_pause_resource_all(kHard);
+}
 
 std::string claim_isa(dnnl::cpu_isa isa, const char* name) {
   static std::mutex mutex;

@@ -17,6 +17,9 @@ std::string onednn_version();  // of the loaded library, "2.6.3"
 class OneDnn {
  public:
   OneDnn(dnnl::memory::data_type type, int threads) : type_(type), threads_(threads) {}
+  OneDnn(const OneDnn&) = delete;
+  OneDnn& operator=(const OneDnn&) = delete;
+  ~OneDnn();  // leaves no worker threads behind
 
   // Packs W [n, k] (row-major, elements of the device's type) into the layout that the library prefers.
   dnnl::memory pack(const void* w, std::size_t n, std::size_t k);

@@ -74,22 +74,22 @@ std::vector<DType> activation_dtypes() {
 }
 
 namespace {
-Device& opened(const std::string& id) {
+Device opened(const std::string& id) {
   auto device = backends().open(id);
   if (!device) {
     std::fprintf(stderr, "%s\n", device.error().to_string().c_str());
     std::abort();
   }
-  return *new Device(std::move(*device));  // lives as long as the process
+  return std::move(*device);
 }
 }  // namespace
 
 Device& subject() {
-  static Device& device = opened(device_id());
+  static Device device = opened(device_id());
   return device;
 }
 Device& reference() {
-  static Device& device = opened("reference");
+  static Device device = opened("reference");
   return device;
 }
 
