@@ -68,8 +68,8 @@ TEST_P(Golden_, AgreesWithTheNumpyDecoder) {
   EXPECT_LE(w.value, device_ == "reference" ? kFloat64Limit : kFloat32Limit) << w.where;
 }
 
-INSTANTIATE_TEST_SUITE_P(Models, Golden_, testing::ValuesIn(golden_models()), [](const auto& info) {
-  std::string name = info.param;
+INSTANTIATE_TEST_SUITE_P(Models, Golden_, testing::ValuesIn(golden_models()), [](const auto& golden) {
+  std::string name = golden.param;
   std::ranges::replace(name, '-', '_');
   return name;
 });
