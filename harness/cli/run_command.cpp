@@ -152,6 +152,7 @@ Result<std::unique_ptr<Plan>> make_plan(const Options& o, const Context& context
     CONCORD_CHECK(resume(*p));
     return p;
   }
+  if (p->cases.empty()) return p;  // nothing to run: leave no folder behind
   std::error_code error;
   if (fs::exists(fs::path(s.folder) / "run.json"))
     return fail(ErrorKind::kUsage, "run.folder_in_use", "it holds another run; continue that one with --resume, or name another --out", s.folder);

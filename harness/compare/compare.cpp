@@ -106,7 +106,7 @@ Plan make_plan(const Capture& a, const Capture& b, std::span<const Profile> prof
     const auto group = std::ranges::find(plan.groups, parameters);
     Task t{&p, static_cast<std::size_t>(group - plan.groups.begin()), nullptr};
     if (group == plan.groups.end()) plan.groups.push_back(parameters);
-    if (p.kind == Profile::Kind::kCalibrated) t.limit = p.limit_for(activations, context.class_name);
+    if (p.kind == Profile::Kind::kCalibrated) t.limit = p.limit_for(activations, context.class_name, b.header().model);
     if (t.limit && std::isfinite(t.limit->ulp_p99_max)) plan.cell_quantiles = true;
     plan.tasks.push_back(t);
   }
@@ -256,10 +256,10 @@ std::string why_nothing(const Plan& plan, const Task& t, const CompareContext& c
     return fmt::format("too few samples: no captured layer is one that this profile judges ({}multiples of {})",
                        p.include_embedding ? "" : "the embedding output is not; ", p.layer_stride);
   std::vector<std::string> known;
-  for (const auto& l : p.limits) known.push_back(l.activations + "/" + l.class_name);
-  return fmt::format("profile {} has no limits for {}/{}; it has: {}", p.name,
+  for (const auto& l : p.limits) known.push_back(l.activations + "/" + l.class_name + "/" + l.model);
+  return fmt::format("profile {} has no limits for {}/{}/{}; it has: {}", p.name,
                      context.activations.empty() ? lower(dtype_name(plan.dtype)) : lower(context.activations),
-                     context.class_name.empty() ? "(no class given)" : context.class_name,
+                     context.class_name.empty() ? "(no class given)" : context.class_name, plan.b.header().model,
                      known.empty() ? "none" : fmt::format("{}", fmt::join(known, ", ")));
 }
 
@@ -271,7 +271,8 @@ void add_notes(const Plan& plan, const Task& t, const CompareContext& context, C
         fmt::format("Pm was not applicable in {} of {} chunks (fewer than {} exponent mismatches) and skipped there",
                     c.pm_skipped, c.cells, t.profile->pm_min_count));
   if (t.limit)
-    c.notes.push_back(fmt::format("limits for {}/{}: {}", t.limit->activations, t.limit->class_name, t.limit->source));
+    c.notes.push_back(fmt::format("limits for {}/{}/{}: {}", t.limit->activations, t.limit->class_name,
+                                  t.limit->model, t.limit->source));
 }
 
 Comparison fold(const Plan& plan, std::size_t task, std::vector<Unit>& units, const CompareContext& context) {

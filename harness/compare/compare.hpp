@@ -100,6 +100,7 @@ struct CalibratedLimit {
   double rel_l2_max = std::numeric_limits<double>::infinity();   // per cell
   double ulp_p99_max = std::numeric_limits<double>::infinity();  // per cell
   std::string source;                                            // where the figures come from
+  std::string model = "*";                                       // as the verifier's capture names it, or "*"
 };
 
 // A profile file (suites/profiles/NAME.json, schema "concord.profile/1", docs/profiles.md): which definition,
@@ -124,8 +125,9 @@ struct Profile {
   // exists) and the profile.* of a bad file.
   static Result<Profile> load(const std::string& name_or_file);
   static std::vector<std::string> available();  // names, sorted
-  // The entry for a pair: an exact activations beats "*", then an exact class beats "*"; null where there is none.
-  const CalibratedLimit* limit_for(const std::string& activations, const std::string& class_name) const;
+  // The entry for a pair: an exact model beats "*", then an exact activations, then an exact class; null where there is none.
+  const CalibratedLimit* limit_for(const std::string& activations, const std::string& class_name,
+                                   const std::string& model = "") const;
 };
 
 // One judged cell (seed, calibrated) or chunk of up to 32 positions (paper, toploc).

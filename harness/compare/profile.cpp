@@ -97,10 +97,11 @@ Status read_toploc(const JsonFields& f, Profile& p) {
 }
 
 Result<CalibratedLimit> read_limit(const JsonFields& f) {
-  CONCORD_CHECK(f.only({"activations", "class", "rel_l2_max", "ulp_p99_max", "source"}));
+  CONCORD_CHECK(f.only({"activations", "class", "model", "rel_l2_max", "ulp_p99_max", "source"}));
   CalibratedLimit limit;
   CONCORD_TRY(limit.activations, f.string("activations"));
   CONCORD_TRY(limit.class_name, f.string("class"));
+  CONCORD_TRY(limit.model, f.string_or("model", "*"));
   CONCORD_TRY(limit.source, f.string("source"));
   if (limit.activations != "f32" && limit.activations != "f16" && limit.activations != "bf16" &&
       limit.activations != "*")
@@ -122,9 +123,9 @@ Status read_calibrated(const JsonFields& f, Profile& p) {
   for (const auto& entry : limits) {
     CONCORD_TRY(CalibratedLimit limit, read_limit(entry));
     for (const auto& other : p.limits)
-      if (other.activations == limit.activations && other.class_name == limit.class_name)
-        return entry.error("duplicate_limit",
-                           fmt::format("two entries for {}/{}", limit.activations, limit.class_name));
+      if (other.activations == limit.activations && other.class_name == limit.class_name && other.model == limit.model)
+        return entry.error("duplicate_limit", fmt::format("two entries for {}/{}/{}", limit.activations,
+                                                          limit.class_name, limit.model));
     p.limits.push_back(std::move(limit));
   }
   return {};
@@ -182,13 +183,17 @@ Result<Profile> Profile::load(const std::string& name_or_file) {
   return read_profile((profile_folder() / (name_or_file + ".json")).string());
 }
 
-const CalibratedLimit* Profile::limit_for(const std::string& activations, const std::string& class_name) const {
+const CalibratedLimit* Profile::limit_for(const std::string& activations, const std::string& class_name,
+                                          const std::string& model) const {
   const CalibratedLimit* best = nullptr;
   int best_score = -1;
   for (const auto& l : limits) {
     const bool exact_a = l.activations == activations, exact_c = l.class_name == class_name;
-    if (!(exact_a || l.activations == "*") || !(exact_c || l.class_name == "*")) continue;
-    const int score = 2 * exact_a + exact_c;
+    const bool exact_m = l.model == model;
+    if (!exact_a && l.activations != "*") continue;
+    if (!exact_c && l.class_name != "*") continue;
+    if (!exact_m && l.model != "*") continue;
+    const int score = 4 * exact_m + 2 * exact_a + exact_c;
     if (score > best_score) best_score = score, best = &l;
   }
   return best;

@@ -151,6 +151,11 @@ TEST_F(ProfileFile, CalibratedLimits) {
   EXPECT_EQ(p->limit_for("f16", "heterogeneous")->rel_l2_max, 2);
   EXPECT_EQ(p->limit_for("f32", "homogeneous")->rel_l2_max, 3);
   EXPECT_EQ(p->limit_for("f32", "")->rel_l2_max, 4);
+  const auto named = with(Json::array({one, but({{"model", "m"}, {"class", "*"}, {"rel_l2_max", 5}})}));
+  ASSERT_TRUE(named) << named.error().to_string();
+  EXPECT_EQ(named->limit_for("f16", "homogeneous", "m")->rel_l2_max, 5);
+  EXPECT_EQ(named->limit_for("f16", "homogeneous", "other")->rel_l2_max, 1e-3);
+  EXPECT_FALSE(named->limit_for("f16", "heterogeneous", "other"));
 }
 
 }  // namespace

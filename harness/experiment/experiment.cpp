@@ -5,7 +5,6 @@
 #include <algorithm>
 #include <cmath>
 #include <filesystem>
-#include <optional>
 #include <set>
 
 #include "base/file.hpp"
@@ -28,9 +27,8 @@ bool wanted(const ExperimentSpec& e, const Workload& w) {
   return e.prompts.empty() || std::ranges::find(e.prompts, w.id) != e.prompts.end();
 }
 
-// A prover's capture, kept while its verifiers run.
+// A prover's capture, kept until the run ends.
 struct Proof {
-  std::string key;  // everything that the proof depends on
   RunOutcome outcome;
   RunRequest request;
   WorkerReady ready;
@@ -87,19 +85,18 @@ class Executor {
     return r;
   }
 
+  // One proof serves every verifier and every experiment that asks for the same one.
   Result<const Proof*> proof_for(const PlannedCase& c) {
     RunRequest r = request_for(c);
     const std::string key = fmt::format("{}|{}|{}|{}|{}|{}", c.prover, c.experiment->prover.name(), c.workload->digest(), c.trial,
                                         r.plan.layers, r.plan.positions);
-    if (proof_ && proof_->key == key) return &*proof_;
-    proof_.reset();
+    if (const auto it = proofs_.find(key); it != proofs_.end()) return &it->second;
     r.nonce = sha256_hex(fmt::format("concord.nonce/1|{}|{}", s_.seed, key));
     r.out = fs::path(s_.folder) / "captures" / (sha256_hex(key).substr(0, 16) + ".prover.safetensors");
     CONCORD_TRY(Worker* worker, pool_.get({c.prover, 0, s_.model, c.experiment->prover.name()}));
     r.source_digest = worker->ready().source_digest;
     CONCORD_TRY(RunOutcome outcome, worker->prove(r));
-    proof_ = Proof{key, std::move(outcome), std::move(r), worker->ready()};
-    return &*proof_;
+    return &proofs_.emplace(key, Proof{std::move(outcome), std::move(r), worker->ready()}).first->second;
   }
 
   Status judge(const PlannedCase& c, Record& record) {
@@ -189,7 +186,7 @@ class Executor {
 
   const RunSettings& s_;
   WorkerPool pool_;
-  std::optional<Proof> proof_;
+  std::map<std::string, Proof> proofs_;  // by everything that a proof depends on
 };
 
 }  // namespace

@@ -69,7 +69,7 @@ TEST(Sampler, TheMarginOfTheOwnChoiceIsZeroAndOfOthersPositive) {
   EXPECT_EQ(own.margin, 0);
   EXPECT_EQ(own.rank, 0);
   const auto second = *token_margin({}, logits, 3, 2);
-  EXPECT_FLOAT_EQ(static_cast<float>(second.margin), 0.1f);
+  EXPECT_DOUBLE_EQ(second.margin, static_cast<double>(2.5f) - static_cast<double>(2.4f));
   EXPECT_EQ(second.rank, 1);
   EXPECT_EQ(second.best, 1);
   for (int i = 0; i < 200; ++i) {

@@ -166,7 +166,7 @@ std::string machine_text(const OrderedJson& p) {
     return (*it)[key].is_string() ? (*it)[key].get<std::string>() : (*it)[key].dump();
   };
   return fmt::format("{}, {} cores; Concord {} ({}), {}, {} build; {}", at("machine", "processor"), at("machine", "cores"), at("program", "version"),
-                     at("program", "commit"), at("program", "compiler"), at("program", "build"), p.value("date", "unknown date"));
+                     at("program", "commit"), at("program", "compiler"), at("program", "build"), p.contains("date") ? p["date"].get<std::string>() : "unknown date");
 }
 
 std::string failures(const RunSummary& run, std::size_t limit) {
