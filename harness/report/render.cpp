@@ -159,6 +159,18 @@ Table layer_table(const ExperimentSummary& e) {
   return t;
 }
 
+// Verification against generation, by prompt, because the ratio depends on the lengths.
+Table cost_table(const ExperimentSummary& e) {
+  Table t{{"prompt", "prompt tokens", "new tokens", "comparisons", "generate, mean s", "verify, mean s", "token check, mean s", "verify / generate"}};
+  for (const auto& [prompt, c] : e.costs) {
+    if (c.comparisons == 0) continue;
+    const auto mean = [&](double sum) { return fmt::format("{:.3f}", sum / static_cast<double>(c.comparisons)); };
+    t.push_back({prompt, std::to_string(c.prompt_tokens), std::to_string(c.new_tokens), std::to_string(c.comparisons), mean(c.generate), mean(c.verify),
+                 mean(c.token_check), fmt::format("{:.1f} %", c.generate > 0 ? 100 * c.verify / c.generate : 0)});
+  }
+  return t;
+}
+
 std::string machine_text(const OrderedJson& p) {
   const auto at = [&](const char* group, const char* key) {
     const auto it = p.find(group);
@@ -206,7 +218,7 @@ std::string markdown_report(const RunSummary& run, const ReportContext& context)
            "whether or not the prover was honest. Shown for comparison; the expectation column says what an honest judge should conclude.\n\n" + markdown(seed);
   for (const ExperimentSummary& e : run.experiments) {
     out += fmt::format("\n## {}: {}\n\nClass {}, expected: {}, decided by `{}`.\n\n", e.id, e.title, e.class_name, e.expect, e.decide);
-    out += markdown(pair_table(e)) + "\n" + markdown(layer_table(e));
+    out += markdown(pair_table(e)) + "\n" + markdown(layer_table(e)) + "\n" + markdown(cost_table(e));
   }
   if (const std::string bad = failures(run, 50); !bad.empty()) out += "\n## Not as expected\n\n" + bad;
   return out;

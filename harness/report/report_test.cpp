@@ -15,7 +15,8 @@ OrderedJson profile(std::uint64_t accepted, std::uint64_t cells, const char* ver
 
 Record record(const char* experiment, int i, CaseStatus status, const char* expect) {
   Record r{.id = std::string(experiment) + "/" + std::to_string(i), .experiment = experiment, .status = status, .reason = "because", .body = {}};
-  r.body = {{"title", "t"}, {"class", "homogeneous"}, {"expect", expect}, {"decide", "rel-l2"}, {"seed_accept_rate_min", 0.9},
+  r.body = {{"title", "t"}, {"class", "homogeneous"}, {"expect", expect}, {"decide", "rel-l2"}, {"seed_accept_rate_min", 0.9}, {"prompt", "p"},
+            {"cost", {{"generate_prefill_seconds", 1.0}, {"generate_decode_seconds", 0.5}, {"prompt_tokens", 7}}},
             {"prover", {{"device", "cpu:a"}, {"precision", "bf16"}}}, {"verifier", {{"device", "cpu:b"}, {"precision", "bf16"}}}};
   if (status == CaseStatus::kPass || status == CaseStatus::kFail)
     r.body["layers"] = {{{"layer", 8}, {"stats", {{"rel_l2", 0.25}}}}}, r.body["profiles"] = {{"rel-l2", profile(3, 4, "REJECT")}, {"seed", profile(4, 4, "ACCEPT")}};
@@ -33,6 +34,8 @@ TEST(Summary, CountsCellsAndVerdicts) {
   EXPECT_DOUBLE_EQ(g.metrics.pe.value(), 0.5);
   EXPECT_DOUBLE_EQ(g.layer_rel_l2.at(8).value(), 0.25);
   EXPECT_EQ(g.metrics.pm.n, 0u);  // not applicable is not zero
+  EXPECT_EQ(s.experiments[0].costs.at("p").comparisons, 2u);
+  EXPECT_DOUBLE_EQ(s.experiments[0].costs.at("p").generate, 3.0);
   EXPECT_EQ(s.exit_code(), 0);
   EXPECT_EQ(s.verdict_line("cpu:a"), "GREEN: 2 executed of 2 required, 2 as expected, on cpu:a");
 }

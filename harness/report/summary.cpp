@@ -53,6 +53,16 @@ void add_profiles(GroupSummary& g, const OrderedJson& profiles, const std::strin
   }
 }
 
+void add_cost(Cost& c, const OrderedJson& cost) {
+  if (cost.empty()) return;
+  ++c.comparisons;
+  c.generate += number(cost, "generate_prefill_seconds", 0) + number(cost, "generate_decode_seconds", 0);
+  c.verify += number(cost, "verify_prefill_seconds", 0);
+  c.token_check += number(cost, "verify_logits_seconds", 0);
+  c.prompt_tokens = count_of(cost, "prompt_tokens");
+  c.new_tokens = count_of(cost, "new_tokens");
+}
+
 void add_record(GroupSummary& g, const Record& r) {
   ++g.statuses[r.status];
   if (r.status != CaseStatus::kPass) g.reasons.push_back(fmt::format("{}: {}: {}", r.id, status_name(r.status), r.reason));
@@ -63,12 +73,7 @@ void add_record(GroupSummary& g, const Record& r) {
   g.tokens += static_cast<std::int64_t>(count_of(tokens, "tokens"));
   g.tokens_equal += static_cast<std::int64_t>(count_of(tokens, "equal"));
   g.tokens_within += static_cast<std::int64_t>(count_of(tokens, "within"));
-  const OrderedJson& cost = child(r.body, "cost");
-  g.cost.generate += number(cost, "generate_prefill_seconds", 0) + number(cost, "generate_decode_seconds", 0);
-  g.cost.verify += number(cost, "verify_prefill_seconds", 0);
-  g.cost.token_check += number(cost, "verify_logits_seconds", 0);
-  g.cost.prompt_tokens += count_of(cost, "prompt_tokens");
-  g.cost.new_tokens += count_of(cost, "new_tokens");
+  add_cost(g.cost, child(r.body, "cost"));
 }
 
 std::string side(const OrderedJson& j) { return fmt::format("{} {}", text(j, "device"), text(j, "precision")); }
@@ -125,6 +130,7 @@ RunSummary summarize(const std::vector<Record>& records, std::uint64_t required,
   for (const Record& r : records) {
     ExperimentSummary& e = experiment_of(run.experiments, r);
     add_record(e.total, r);
+    add_cost(e.costs[text(r.body, "prompt")], child(r.body, "cost"));
     add_record(pair_of(e, r), r);
     for (const auto& [name, unused] : child(r.body, "profiles").items())
       if (std::ranges::find(e.profile_names, name) == e.profile_names.end()) e.profile_names.push_back(name);

@@ -33,7 +33,7 @@ struct ProfileSummary {
 
 struct Cost {  // sums over comparisons [seconds]
   double generate = 0, verify = 0, token_check = 0;
-  std::uint64_t prompt_tokens = 0, new_tokens = 0;
+  std::uint64_t comparisons = 0, prompt_tokens = 0, new_tokens = 0;  // tokens of one comparison
 };
 
 // Quantities over all judged cells of the comparisons.
@@ -61,6 +61,7 @@ struct ExperimentSummary {
   std::vector<std::string> profile_names;
   GroupSummary total;
   std::vector<GroupSummary> pairs;
+  std::map<std::string, Cost> costs;   // by prompt: the ratio depends on the lengths
   bool met() const;  // every case PASS, and at least one
 };
 

@@ -92,6 +92,23 @@ TEST_F(Captures, ProveVerifyCompareInspectAndOpen) {
   EXPECT_EQ(concord("open " + at("p") + " --layer 8 --chunk 0 --out " + at("o.json")).exit, 0);
 }
 
+TEST_F(Captures, SampledTokensAreTheSameOnEveryBackend) {
+  const std::string common = " --workload suites/workloads/byte-sampled.json:medium --precision f32 ";
+  std::string tokens;
+  for (const char* device : {"reference", "cpu:strict"}) {
+    const Outcome out = concord("capture --backend " + std::string(device) + common + "--out " + at("s"));
+    ASSERT_EQ(out.exit, 0) << out.output;
+    const std::size_t begin = out.output.find("tokens    ");
+    ASSERT_NE(begin, std::string::npos);
+    const std::string line = out.output.substr(begin, out.output.find('\n', begin) - begin);
+    EXPECT_GT(line.size(), 60u);
+    if (tokens.empty()) tokens = line;
+    EXPECT_EQ(line, tokens);
+  }
+  const Outcome greedy = concord("capture --backend cpu:strict --workload suites/workloads/byte-prompts.json:medium --precision f32 --out " + at("g"));
+  EXPECT_EQ(greedy.output.find(tokens), std::string::npos) << "sampling chose exactly the greedy tokens";
+}
+
 TEST_F(Captures, OfDifferentWorkloadsAreRefusedWithTheFieldsThatDiffer) {
   ASSERT_EQ(concord("capture --backend cpu:strict --workload suites/workloads/byte-prompts.json:short --out " + at("a")).exit, 0);
   ASSERT_EQ(concord("capture --backend cpu:strict --workload suites/workloads/byte-prompts.json:medium --out " + at("b")).exit, 0);
