@@ -147,6 +147,13 @@ class Executor {
                                                       : CaseStatus::kFail;
   }
 
+  // Two runs in one precision must hold the same weights, bit for bit, whatever their states say.
+  static void require_weights(Record& record, const ExperimentSpec& e, const std::string& prover, const std::string& verifier) {
+    if (e.prover.name() != e.verifier.name() || prover == verifier) return;
+    record.status = CaseStatus::kFail;
+    record.reason = fmt::format("weight digests differ in one precision: prover {}, verifier {}", prover, verifier);
+  }
+
   // The layers' statistics do not depend on the profile: they stand once in a record.
   static OrderedJson without_layer_stats(OrderedJson profile) {
     for (OrderedJson& layer : profile["layers"]) layer.erase("stats");
@@ -157,6 +164,7 @@ class Executor {
                    const WorkerReady& verifier_ready, const std::vector<Comparison>& results, const TokenResult& tokens) {
     for (const Comparison& result : results)
       if (result.profile == e.decide) decide(record, e, result, tokens);
+    require_weights(record, e, proof.ready.weights_digest, verifier_ready.weights_digest);
     OrderedJson& b = record.body;
     b["profiles"] = OrderedJson::object();
     for (const Comparison& result : results) b["profiles"][result.profile] = without_layer_stats(to_json(result));
@@ -177,6 +185,7 @@ class Executor {
                     {"verifier_weights", verifier_ready.weights_digest},
                     {"source", verifier_ready.source_digest},
                     {"source_equal", proof.ready.source_digest == verifier_ready.source_digest},
+                    {"weights_equal", proof.ready.weights_digest == verifier_ready.weights_digest},
                     {"prover_root", proof.outcome.root},
                     {"verifier_root", verified.root},
                     {"nonce", proof.request.nonce}};

@@ -12,6 +12,7 @@
 #include <fstream>
 #include <string>
 #include <thread>
+#include <vector>
 
 namespace {
 namespace fs = std::filesystem;
@@ -161,6 +162,50 @@ TEST_F(Runs, UnsupportedCasesAreNeverCountedAsPassed) {
   EXPECT_EQ(out.exit, 5) << out.output;
   EXPECT_NE(out.output.find("UNSUPPORTED"), std::string::npos) << out.output;
   EXPECT_NE(out.output.find("RED: 0 executed of 3 required"), std::string::npos) << out.output;
+}
+
+// The worker processes of a running concord.
+std::vector<pid_t> workers_of(pid_t parent) {
+  std::vector<pid_t> out;
+  for (const auto& entry : fs::directory_iterator("/proc")) {
+    const std::string name = entry.path().filename().string();
+    if (name.find_first_not_of("0123456789") != std::string::npos) continue;
+    std::ifstream stat(entry.path() / "stat");
+    std::string pid, command, state, parent_text;
+    stat >> pid >> command >> state >> parent_text;
+    if (command == "(concord)" && parent_text == std::to_string(parent)) out.push_back(std::stoi(pid));
+  }
+  return out;
+}
+
+TEST_F(Runs, AKilledWorkerCostsOneCaseAndIsNamed) {
+  const pid_t child = ::fork();
+  if (child == 0) {
+    if (::chdir(kSource.c_str()) != 0 || !std::freopen(at("log").c_str(), "w", stdout) || !std::freopen("/dev/null", "w", stderr)) ::_exit(99);
+    ::execl(kProgram.c_str(), "concord", "run", "exp1", "--backends", "cpu:strict", "--trials", "4", "--out", at("r").c_str(), nullptr);
+    ::_exit(99);
+  }
+  for (int i = 0; i < 600 && !fs::exists(at("r/records.jsonl")); ++i) std::this_thread::sleep_for(std::chrono::milliseconds(20));
+  const std::vector<pid_t> workers = workers_of(child);
+  ASSERT_FALSE(workers.empty());
+  for (const pid_t worker : workers) ::kill(worker, SIGKILL);
+  int status = 0;
+  ::waitpid(child, &status, 0);
+  std::ifstream log_file(at("log"));
+  const std::string log((std::istreambuf_iterator<char>(log_file)), {});
+  EXPECT_TRUE(WIFEXITED(status) && WEXITSTATUS(status) == 1) << log;
+  EXPECT_NE(log.find("CRASH"), std::string::npos) << log;
+  EXPECT_NE(log.find("signal 9"), std::string::npos) << log;
+  EXPECT_NE(log.find("of 36 required"), std::string::npos) << log;
+  std::ifstream journal(at("r/records.jsonl"));
+  std::size_t passed = 0, crashed = 0;
+  for (std::string line; std::getline(journal, line);) {
+    passed += line.find("\"status\":\"PASS\"") != std::string::npos;
+    crashed += line.find("\"status\":\"CRASH\"") != std::string::npos;
+  }
+  EXPECT_GE(crashed, 1u);
+  EXPECT_LE(crashed, workers.size());  // each dead worker costs the case that met it, no more
+  EXPECT_EQ(passed + crashed, 36u);
 }
 
 TEST_F(Runs, AnInterruptKeepsWhatWasFinishedAndResumeCompletesIt) {
