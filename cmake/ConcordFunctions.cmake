@@ -1,3 +1,6 @@
+# Everything with the label unit: what the sanitizer builds build and run.
+add_custom_target(concord_unit_tests)
+
 # concord_floor(NAME SOURCES ... [TESTS ...] [DEPS ...])
 # One floor of the harness: static library concord_NAME and, from the *_test.cpp files beside the sources, concord_NAME_test.
 function(concord_floor NAME)
@@ -19,6 +22,9 @@ function(concord_test TARGET)
   target_compile_features(${TARGET} PRIVATE cxx_std_23)
   target_compile_definitions(${TARGET} PRIVATE CONCORD_SOURCE_DIR="${PROJECT_SOURCE_DIR}" CONCORD_BINARY_DIR="${CMAKE_BINARY_DIR}")
   target_link_libraries(${TARGET} PRIVATE ${T_DEPS} GTest::gtest GTest::gmock GTest::gtest_main concord_flags)
+  if("unit" IN_LIST T_LABELS)
+    add_dependencies(concord_unit_tests ${TARGET})
+  endif()
   include(GoogleTest)
   gtest_discover_tests(${TARGET} DISCOVERY_TIMEOUT 60
     PROPERTIES LABELS "${T_LABELS}" ENVIRONMENT "${T_ENVIRONMENT}" TIMEOUT 300)
