@@ -93,7 +93,7 @@ class EngineCapture:
         return count
 
     def margin(self, position, other):
-        """How far the engine preferred its own token at `position` to another one: (logit difference, rank of the other)."""
+        """A sentence: how far the engine preferred its own token at `position` to another one."""
         if self.logits is None:
             return "the engine's logits were not recorded"
         row = self.logits[position - 1].astype(np.float64)
@@ -170,11 +170,11 @@ def as_generated(args, engine):
     tokens, hidden = concord(args, engine.tokens[: engine.prompt], len(engine.tokens) - engine.prompt)
     common, new = first_difference(tokens, engine.tokens), len(engine.tokens) - engine.prompt
     equal = tokens == engine.tokens
-    print(f"tokens       {common - engine.prompt} of {new} generated ids equal" + ("" if equal else " before the first difference"))
+    print(f"tokens       {common - engine.prompt} of {new} generated ids equal", "" if equal else "before the first difference")
     if not equal:
         same = sum(a == b for a, b in zip(tokens[engine.prompt :], engine.tokens[engine.prompt :]))
-        print(f"             generated id {common - engine.prompt} (counted from 0): engine {engine.tokens[common]}, Concord "
-              f"{tokens[common]}; {same} of {new} equal place by place")
+        print(f"             generated id {common - engine.prompt} (counted from 0): engine {engine.tokens[common]}, "
+              f"Concord {tokens[common]}; {same} of {new} equal place by place")
         print(f"             {engine.margin(common, tokens[common])}")
     return equal, compare_states(hidden, engine, min(common, len(hidden[0])))
 
@@ -200,8 +200,8 @@ def print_table(runs):
 
 def compare(args):
     engine = EngineCapture(args.engine)
-    told = {key: engine.metadata[key] for key in ("model_file", "model_desc", "llama_cpp_commit") if key in engine.metadata}
-    print(f"engine       {Path(args.engine).name}" + (f" ({', '.join(told.values())})" if told else ""))
+    told = [engine.metadata[key] for key in ("model_file", "model_desc", "llama_cpp_commit") if key in engine.metadata]
+    print(f"engine       {Path(args.engine).name}", f"({', '.join(told)})" if told else "")
     print(f"concord      {Path(args.model).name}, {args.backend}, {args.precision}")
     equal, runs = True, {}
     if engine.prompt is not None:

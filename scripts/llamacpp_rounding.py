@@ -28,9 +28,15 @@ try:
 except ImportError as error:
     sys.exit(f"llamacpp_rounding.py: {error}; try: pip install gguf")
 
-# input tensor, weight, output tensor. q and k are left out: llama.cpp gives them the same name before and after the rotation.
-PRODUCTS = [("attn_norm", "attn_v", "Vcur"), ("kqv_out", "attn_output", "attn_out"), ("ffn_norm", "ffn_gate", "ffn_gate"),
-            ("ffn_norm", "ffn_up", "ffn_up"), ("ffn_swiglu", "ffn_down", "ffn_out")]
+# Input tensor, weight, output tensor. Query and key are left out: llama.cpp names their products alike before and
+# after the rotation.
+PRODUCTS = [
+    ("attn_norm", "attn_v", "Vcur"),
+    ("kqv_out", "attn_output", "attn_out"),
+    ("ffn_norm", "ffn_gate", "ffn_gate"),
+    ("ffn_norm", "ffn_up", "ffn_up"),
+    ("ffn_swiglu", "ffn_down", "ffn_out"),
+]
 
 
 class Probe:
@@ -112,12 +118,14 @@ def rounded_product(x, tensor):
 
 
 def report(args, weights, seen):
-    print(f"{'product':<14}{'weights':<9}{'exact: worst':>14}{'median':>10}{'rounded: worst':>18}{'median':>10}   relative L2 per row")
+    print("relative L2 per row")
+    print(f"{'product':<14}{'weights':<9}{'exact: worst':>14}{'median':>10}{'rounded: worst':>18}{'median':>10}")
     for source, name, target in PRODUCTS:
         tensor = weights[f"blk.{args.layer}.{name}.weight"]
         x, y = seen[f"{source}-{args.layer}"], seen[f"{target}-{args.layer}"]
         exact, rounded = row_errors(x @ dense(tensor).T, y), row_errors(rounded_product(x, tensor), y)
-        print(f"{name:<14}{tensor.tensor_type.name:<9}{exact.max():>14.1e}{np.median(exact):>10.1e}{rounded.max():>18.1e}{np.median(rounded):>10.1e}")
+        figures = f"{exact.max():>14.1e}{np.median(exact):>10.1e}{rounded.max():>18.1e}{np.median(rounded):>10.1e}"
+        print(f"{name:<14}{tensor.tensor_type.name:<9}{figures}")
 
 
 def main():
