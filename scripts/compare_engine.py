@@ -170,7 +170,8 @@ def as_generated(args, engine):
     tokens, hidden = concord(args, engine.tokens[: engine.prompt], len(engine.tokens) - engine.prompt)
     common, new = first_difference(tokens, engine.tokens), len(engine.tokens) - engine.prompt
     equal = tokens == engine.tokens
-    print(f"tokens       {common - engine.prompt} of {new} generated ids equal", "" if equal else "before the first difference")
+    place = "" if equal else "before the first difference"
+    print(f"tokens       {common - engine.prompt} of {new} generated ids equal", place)
     if not equal:
         same = sum(a == b for a, b in zip(tokens[engine.prompt :], engine.tokens[engine.prompt :]))
         print(f"             generated id {common - engine.prompt} (counted from 0): engine {engine.tokens[common]}, "
@@ -194,8 +195,8 @@ def print_table(runs):
         print(f"{layer:>8}" + "".join(f"{worst:>20.3e}{at:>6}{median:>12.3e}" for worst, at, median in cells))
     for name, errors in runs.items():
         layer = int(np.argmax([e.max() for e in errors]))
-        rows = sum(len(e) for e in errors)
-        print(f"worst, {name}: {errors[layer].max():.3e} (hidden {layer}, position {int(errors[layer].argmax())}; {rows} rows)")
+        place = f"hidden {layer}, position {int(errors[layer].argmax())}; {sum(len(e) for e in errors)} rows"
+        print(f"worst, {name}: {errors[layer].max():.3e} ({place})")
 
 
 def compare(args):
