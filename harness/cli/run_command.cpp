@@ -203,7 +203,7 @@ Status write_report(const Plan& p, const Options& o, const RunSummary& summary) 
 Status run(const Options& o, Context& context) {
   CONCORD_TRY(const std::unique_ptr<Plan> plan, make_plan(o, context));
   if (plan->cases.empty())
-    return fail(ErrorKind::kNothingRun, "run.nothing", fmt::format("no case to run: {} need(s) two devices, found {}", fmt::join(plan->empty, ", "),
+    return fail(ErrorKind::kNothingRun, "run.nothing", fmt::format("no case to run: {} needs two devices, found {}", fmt::join(plan->empty, ", "),
                                                                    fmt::join(plan->settings.devices, ", ")));
   auto records = execute(plan->cases, plan->done, plan->settings, terminal_progress(), Context::stop());
   if (::isatty(STDERR_FILENO)) fmt::print(stderr, "\r\x1b[K");
