@@ -183,7 +183,7 @@ std::vector<std::string> notes_of(const Plan& p) {
 }
 
 Status write_report(const Plan& p, const Options& o, const RunSummary& summary) {
-  ReportContext context{.model = p.settings.model_name, .workload = p.settings.workloads.front().file,
+  ReportContext context{.model = p.settings.model_name, .workload = fs::path(p.settings.workloads.front().file).filename().string(),
                         .devices = fmt::format("{}", fmt::join(p.settings.devices, ", ")),
                         .command = fmt::format("concord run {} --backends {}{} --trials {} --seed {}", fmt::join(o.suites, " "),
                                                fmt::join(p.settings.devices, ","), o.model.empty() ? "" : " --model " + p.settings.model_name, o.trials, o.seed),

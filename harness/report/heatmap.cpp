@@ -1,5 +1,6 @@
 #include <fmt/format.h>
 
+#include <algorithm>
 #include <cmath>
 #include <set>
 
@@ -8,7 +9,7 @@
 namespace concord {
 namespace {
 
-constexpr int kLabel = 190, kCell = 62, kRow = 24, kTop = 64;  // [px]
+constexpr int kLabel = 190, kCell = 62, kRow = 24, kTop = 64, kTitle = 540;  // [px]
 
 // Red at 0, yellow at 1/2, green at 1: light enough for black text.
 std::string colour(double rate) {
@@ -69,12 +70,12 @@ std::string accept_rate_svg(const RunSummary& run) {
       }
       y += kRow;
     }
-  const int width = kLabel + kCell * static_cast<int>(layers.size()) + 16, height = y + 34;
+  const int width = std::max(kTitle, kLabel + kCell * static_cast<int>(layers.size()) + 16), height = y + 34;
   std::string out = fmt::format("<svg xmlns=\"http://www.w3.org/2000/svg\" width=\"{0}\" height=\"{1}\" viewBox=\"0 0 {0} {1}\" font-family=\"sans-serif\" "
                                 "font-size=\"12\">\n<defs><pattern id=\"none\" width=\"6\" height=\"6\" patternUnits=\"userSpaceOnUse\"><rect width=\"6\" "
                                 "height=\"6\" fill=\"#f4f4f4\"/><path d=\"M0 6L6 0\" stroke=\"#bbb\"/></pattern></defs>\n<rect width=\"{0}\" height=\"{1}\" "
                                 "fill=\"#fff\"/>\n", width, height);
-  out += text(kLabel, 22, "Accept rate of cells by hidden state (0 is the embedding output, the last one the final norm)", "start");
+  out += text(8, 22, "Accept rate of cells by hidden state (0: embedding output, last: after the final norm)", "start");
   out += body + text(kLabel, y + 20, "* decides; hatched: not judged by this profile", "start");
   return out + "</svg>\n";
 }
