@@ -182,12 +182,21 @@ std::vector<std::string> notes_of(const Plan& p) {
   return notes;
 }
 
-Status write_report(const Plan& p, const Options& o, const RunSummary& summary) {
+// The program, machine and date of the records themselves: a resumed run may be reported by another build.
+OrderedJson provenance_of(const std::vector<Record>& records) {
+  OrderedJson out = provenance();
+  for (const char* key : {"program", "machine", "date"})
+    for (const Record& r : records)
+      if (r.body.contains(key)) out[key] = r.body[key];
+  return out;
+}
+
+Status write_report(const Plan& p, const Options& o, const RunSummary& summary, const std::vector<Record>& records) {
   ReportContext context{.model = p.settings.model_name, .workload = fs::path(p.settings.workloads.front().file).filename().string(),
                         .devices = fmt::format("{}", fmt::join(p.settings.devices, ", ")),
                         .command = fmt::format("concord run {} --backends {}{} --trials {} --seed {}", fmt::join(o.suites, " "),
                                                fmt::join(p.settings.devices, ","), o.model.empty() ? "" : " --model " + p.settings.model_name, o.trials, o.seed),
-                        .folder = p.settings.folder, .provenance = provenance(), .notes = notes_of(p)};
+                        .folder = p.settings.folder, .provenance = provenance_of(records), .notes = notes_of(p)};
   const fs::path folder = p.settings.folder;
   CONCORD_CHECK(write_atomically(folder / "report.md", markdown_report(summary, context)));
   CONCORD_CHECK(write_atomically(folder / "accept-rate.svg", accept_rate_svg(summary)));
@@ -213,7 +222,7 @@ Status run(const Options& o, Context& context) {
     return std::unexpected(records.error());
   }
   const RunSummary summary = summarize(*records, plan->cases.size(), plan->empty);
-  CONCORD_CHECK(write_report(*plan, o, summary));
+  CONCORD_CHECK(write_report(*plan, o, summary, *records));
   context.exit = summary.exit_code();
   return {};
 }
