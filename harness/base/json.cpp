@@ -5,37 +5,10 @@
 #include <cmath>
 
 #include "base/file.hpp"
+#include "base/read_cursor.hpp"
 
 namespace concord {
 namespace {
-
-// Counts how far the parser has read, because nlohmann's SAX callbacks carry no position.
-class CountingIterator {
- public:
-  using iterator_category = std::input_iterator_tag;
-  using value_type = char;
-  using difference_type = std::ptrdiff_t;
-  using pointer = const char*;
-  using reference = const char&;
-  CountingIterator(const char* p, const char** reached) : p_(p), reached_(reached) {}
-  reference operator*() const { return *p_; }
-  CountingIterator& operator++() {
-    ++p_;
-    if (reached_) *reached_ = p_;
-    return *this;
-  }
-  CountingIterator operator++(int) {
-    CountingIterator old = *this;
-    ++*this;
-    return old;
-  }
-  bool operator==(const CountingIterator& o) const { return p_ == o.p_; }
-  bool operator!=(const CountingIterator& o) const { return p_ != o.p_; }
-
- private:
-  const char* p_;
-  const char** reached_;
-};
 
 // Builds the document and stops at the first breach of the rules that nlohmann's own builder lets through.
 class StrictBuilder {
@@ -112,8 +85,8 @@ Result<Json> parse_json(std::string_view text, const std::string& file, std::str
     return bad_input(code + ".syntax", "a NUL byte, which JSON does not allow", file, base_offset + nul);
   const char* reached = text.data();
   StrictBuilder builder(limits);
-  const bool ok = Json::sax_parse(CountingIterator(text.data(), &reached),
-                                  CountingIterator(text.data() + text.size(), nullptr), &builder);
+  const bool ok = Json::sax_parse(ReadCursor(text.data(), &reached),
+                                  ReadCursor(text.data() + text.size(), nullptr), &builder);
   if (ok) return std::move(builder.root);
   const std::size_t position = builder.syntax_position > 0 ? builder.syntax_position - 1
                                                            : static_cast<std::size_t>(reached - text.data());

@@ -8,6 +8,7 @@
 #include <cstring>
 #include <unordered_set>
 
+#include "base/read_cursor.hpp"
 #include "base/text.hpp"
 #include "checkpoint/codec.hpp"
 #include "checkpoint/parse.hpp"
@@ -24,32 +25,6 @@ struct Entry {
   Shape shape;
   std::uint64_t begin = 0, end = 0;  // relative to the start of the data
   std::uint64_t position = 0;        // behind its name in the header, for messages
-};
-
-// Remembers how far the parser has read, because nlohmann's callbacks carry no position.
-class Cursor {
- public:
-  using iterator_category = std::input_iterator_tag;
-  using value_type = char;
-  using difference_type = std::ptrdiff_t;
-  using pointer = const char*;
-  using reference = const char&;
-  Cursor(const char* p, const char** reached) : p_(p), reached_(reached) {}
-  reference operator*() const { return *p_; }
-  Cursor& operator++() {
-    *reached_ = ++p_;
-    return *this;
-  }
-  Cursor operator++(int) {
-    Cursor old = *this;
-    ++*this;
-    return old;
-  }
-  bool operator==(const Cursor& o) const { return p_ == o.p_; }
-
- private:
-  const char* p_;
-  const char** reached_;
 };
 
 // Receives the JSON events. Only the three levels of the format exist, so nesting cannot grow.
@@ -368,8 +343,8 @@ Result<ParsedFile> parse_safetensors(std::span<const std::byte> bytes, const std
   CONCORD_TRY(const Header header, find_header(bytes, file));
   const char* reached = header.json.data();
   HeaderHandler handler(header.json.data(), &reached);
-  const bool ok = Json::sax_parse(Cursor(header.json.data(), &reached),
-                                  Cursor(header.json.data() + header.json.size(), &reached), &handler);
+  const bool ok = Json::sax_parse(ReadCursor(header.json.data(), &reached),
+                                  ReadCursor(header.json.data() + header.json.size(), &reached), &handler);
   if (!ok) return bad_input(handler.code, handler.message, file, 8 + handler.position);
   ParsedFile out{.tensors = {}, .metadata = std::move(handler.metadata), .format = "safetensors"};
   out.tensors.reserve(handler.entries.size());
