@@ -1,16 +1,16 @@
 # Everything with the label unit: what the sanitizer builds build and run.
 add_custom_target(concord_unit_tests)
 
-# concord_floor(NAME SOURCES ... [TESTS ...] [DEPS ...])
+# concord_floor(NAME SOURCES ... [TESTS ...] [DEPS ...] [ENVIRONMENT ...])
 # One floor of the harness: static library concord_NAME and, from the *_test.cpp files beside the sources, concord_NAME_test.
 function(concord_floor NAME)
-  cmake_parse_arguments(F "" "" "SOURCES;TESTS;DEPS" ${ARGN})
+  cmake_parse_arguments(F "" "" "SOURCES;TESTS;DEPS;ENVIRONMENT" ${ARGN})
   add_library(concord_${NAME} STATIC ${F_SOURCES})
   target_compile_features(concord_${NAME} PUBLIC cxx_std_23)
   target_include_directories(concord_${NAME} PUBLIC ${PROJECT_SOURCE_DIR}/harness)
   target_link_libraries(concord_${NAME} PUBLIC ${F_DEPS} PRIVATE concord_flags)
   if(CONCORD_BUILD_TESTS AND F_TESTS)
-    concord_test(concord_${NAME}_test SOURCES ${F_TESTS} DEPS concord_${NAME} LABELS unit)
+    concord_test(concord_${NAME}_test SOURCES ${F_TESTS} DEPS concord_${NAME} LABELS unit ENVIRONMENT ${F_ENVIRONMENT})
   endif()
 endfunction()
 
