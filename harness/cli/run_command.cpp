@@ -11,6 +11,7 @@
 #include <vector>
 
 #include "base/file.hpp"
+#include "base/text.hpp"
 #include "cli/command.hpp"
 #include "cli/model_arguments.hpp"
 #include "experiment/experiment.hpp"
@@ -191,12 +192,27 @@ OrderedJson provenance_of(const std::vector<Record>& records) {
   return out;
 }
 
+// What the provers wrote, through the model's token table: each different text once, with who wrote it first.
+std::vector<std::string> outputs_of(const Plan& p, const std::vector<Record>& records) {
+  std::vector<std::string> lines;
+  std::set<std::string> seen;
+  for (const Record& r : records) {
+    if (!r.body.contains("generated")) continue;
+    const std::string prompt = r.body["prompt"];
+    std::string text = printable(p.model.tokens.text(r.body["generated"].get<std::vector<std::int32_t>>()), 400);
+    std::ranges::replace(text, '`', '\'');  // it stands between backquotes
+    if (seen.insert(prompt + "|" + text).second)
+      lines.push_back(fmt::format("{}, {} on {}: `{}`", prompt, r.body["prover"]["precision"].get<std::string>(), r.body["prover"]["device"].get<std::string>(), text));
+  }
+  return lines;
+}
+
 Status write_report(const Plan& p, const Options& o, const RunSummary& summary, const std::vector<Record>& records) {
   ReportContext context{.model = p.settings.model_name, .workload = fs::path(p.settings.workloads.front().file).filename().string(),
                         .devices = fmt::format("{}", fmt::join(p.settings.devices, ", ")),
                         .command = fmt::format("concord run {} --backends {}{} --trials {} --seed {}", fmt::join(o.suites, " "),
                                                fmt::join(p.settings.devices, ","), o.model.empty() ? "" : " --model " + p.settings.model_name, o.trials, o.seed),
-                        .folder = p.settings.folder, .provenance = provenance_of(records), .notes = notes_of(p)};
+                        .folder = p.settings.folder, .provenance = provenance_of(records), .outputs = outputs_of(p, records), .notes = notes_of(p)};
   const fs::path folder = p.settings.folder;
   CONCORD_CHECK(write_atomically(folder / "report.md", markdown_report(summary, context)));
   CONCORD_CHECK(write_atomically(folder / "accept-rate.svg", accept_rate_svg(summary)));

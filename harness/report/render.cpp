@@ -220,6 +220,8 @@ std::string markdown_report(const RunSummary& run, const ReportContext& context)
     out += fmt::format("\n## {}: {}\n\nClass {}, expected: {}, decided by `{}`.\n\n", e.id, e.title, e.class_name, e.expect, e.decide);
     out += markdown(pair_table(e)) + "\n" + markdown(layer_table(e)) + "\n" + markdown(cost_table(e));
   }
+  if (!context.outputs.empty()) out += "\n## Generated text\n\n";
+  for (const std::string& line : context.outputs) out += "- " + line + "\n";
   if (const std::string bad = failures(run, 50); !bad.empty()) out += "\n## Not as expected\n\n" + bad;
   return out;
 }

@@ -11,6 +11,7 @@ namespace concord {
 struct ReportContext {
   std::string model, workload, devices, command, folder;
   OrderedJson provenance;                 // provenance()
+  std::vector<std::string> outputs;       // one line each: prompt, prover's precision, generated text
   std::vector<std::string> notes;         // one paragraph each: what "heterogeneous" means here, what was not run and why
 };
 

@@ -55,13 +55,19 @@ TEST(Summary, IsNeverGreenForWantOfWork) {
 
 TEST(Render, EveryReportNamesVerdictExpectationAndFailures) {
   const RunSummary s = summarize({record("exp1", 0, CaseStatus::kPass, "reject"), record("exp2", 1, CaseStatus::kFail, "accept")}, 2, {});
-  const ReportContext context{.model = "m", .workload = "w", .devices = "cpu:a", .command = "concord run", .folder = ".", .provenance = {}, .notes = {"a note"}};
+  const ReportContext context{.model = "m", .workload = "w", .devices = "cpu:a", .command = "concord run", .folder = ".", .provenance = {}, .outputs = {"short, bf16: some text"}, .notes = {"a note"}};
   for (const std::string& text : {terminal_report(s, context), markdown_report(s, context)}) {
     EXPECT_NE(text.find("RED: 2 executed of 2 required, 1 as expected"), std::string::npos);
     EXPECT_NE(text.find("exp2/1: FAIL: because"), std::string::npos);
     EXPECT_NE(text.find("a note"), std::string::npos);
     EXPECT_NE(text.find("0.7500 ["), std::string::npos);
   }
+}
+
+TEST(Render, TheMarkdownShowsWhatWasGenerated) {
+  const ReportContext context{.outputs = {"short, bf16: some text"}};
+  EXPECT_NE(markdown_report(summarize({}, 0, {}), context).find("- short, bf16: some text\n"), std::string::npos);
+  EXPECT_EQ(markdown_report(summarize({}, 0, {}), {}).find("Generated text"), std::string::npos);
 }
 
 TEST(Render, ThePictureShowsUnjudgedLayersAsHatchedNotAsZero) {
