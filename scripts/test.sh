@@ -17,7 +17,10 @@ jobs=$(nproc)
 failed=()
 for preset in "${presets[@]}"; do
   echo "== $preset: configure, build, test"
-  cmake --preset "$preset" | grep -E '^--   |Concord' || true
+  log=$(mktemp)  # a failed configure must stop the run: the output is filtered behind it, not in a pipe that would hide its exit code
+  cmake --preset "$preset" >"$log" 2>&1 || { cat "$log" >&2; exit 2; }
+  grep -E '^--   |Concord' "$log" || true
+  rm -f "$log"
   cmake --build --preset "$preset" -j "$jobs"
   ctest --preset "$preset" -j "$jobs" || failed+=("$preset")
 done

@@ -75,6 +75,17 @@ std::string default_folder() {
   return fmt::format("results/local/{}-{}", text, ::getpid());
 }
 
+// What the suites and profiles said: a run resumed under other thresholds would mix verdicts of two rules.
+std::string rules_digest(const std::vector<ExperimentSpec>& experiments) {
+  std::string all;
+  for (const ExperimentSpec& e : experiments) {
+    all += read_text(e.file).value_or("");
+    for (const std::string& name : e.profiles)
+      all += read_text(name.ends_with(".json") ? name : suites_folder() + "/profiles/" + name + ".json").value_or("");
+  }
+  return sha256_hex(all);
+}
+
 OrderedJson manifest_of(const Plan& p, const Options& o) {
   std::string ids;
   for (const PlannedCase& c : p.cases) ids += c.id + "\n";
@@ -91,7 +102,8 @@ OrderedJson manifest_of(const Plan& p, const Options& o) {
           {"layers", o.layers},
           {"positions", o.positions},
           {"cases", p.cases.size()},
-          {"cases_sha256", sha256_hex(ids)}};
+          {"cases_sha256", sha256_hex(ids)},
+          {"rules_sha256", rules_digest(p.experiments)}};
 }
 
 // Takes over the finished cases of an interrupted run, if it was the same run.

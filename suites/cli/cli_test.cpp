@@ -164,6 +164,22 @@ TEST_F(Runs, UnsupportedCasesAreNeverCountedAsPassed) {
   EXPECT_NE(out.output.find("RED: 0 executed of 3 required"), std::string::npos) << out.output;
 }
 
+TEST_F(Runs, ResumingUnderOtherThresholdsIsRefused) {
+  fs::copy(kSource + "/suites", at("suites"), fs::copy_options::recursive);
+  ::setenv("CONCORD_SUITES", at("suites").c_str(), 1);
+  const std::string arguments = "run exp1 --backends cpu:strict --workload suites/workloads/byte-prompts.json:short ";
+  EXPECT_EQ(concord(arguments + "--out " + at("r")).exit, 0);
+  EXPECT_EQ(concord(arguments + "--resume " + at("r")).exit, 0);
+  std::ifstream in(at("suites/profiles/rel-l2.json"));
+  std::string profile((std::istreambuf_iterator<char>(in)), {});
+  ASSERT_NE(profile.find("0.024"), std::string::npos);
+  write("suites/profiles/rel-l2.json", profile.replace(profile.find("0.024"), 5, "0.9"));
+  const Outcome out = concord(arguments + "--resume " + at("r"));
+  ::unsetenv("CONCORD_SUITES");
+  EXPECT_EQ(out.exit, 2) << out.output;
+  EXPECT_NE(out.output.find("rules_sha256"), std::string::npos) << out.output;
+}
+
 // The worker processes of a running concord.
 std::vector<pid_t> workers_of(pid_t parent) {
   std::vector<pid_t> out;
