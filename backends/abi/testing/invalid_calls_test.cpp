@@ -179,7 +179,7 @@ const Fault kFaults[] = {
     {CONCORD_OP_KV_APPEND, "row twice", [](Prepared& p) { p.call.in[2] = p.bench.put_i32({2}, {3, 3}); }, "twice"},
     {CONCORD_OP_KV_APPEND, "one cache for both", [](Prepared& p) { p.call.out[1] = p.call.out[0]; }, "overlaps"},
     {CONCORD_OP_ATTENTION, "position beyond the cache",
-     [](Prepared& p) { p.call.in[3] = p.bench.put_i32({2}, {0, 5}); }, "positions[1] is 5"},
+     [](Prepared& p) { p.call.in[3] = p.bench.put_i32({2}, {0, 5}); }, "rows[1] is 5"},
     {CONCORD_OP_ATTENTION, "caches of two dtypes", [](Prepared& p) { p.call.in[2] = x_of(p, {5, 2, 8}, DType::kF16); },
      "vc is F16"},
     {CONCORD_OP_ATTENTION, "infinite scale", [](Prepared& p) { p.call.scale = INFINITY; }, "scale"},

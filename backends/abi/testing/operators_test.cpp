@@ -42,13 +42,12 @@ const std::vector<MatmulShape> kMatmulShapes = {
     {1, 16, 32, false},  {1, 1, 1, false},     {1, 576, 576, true},   {2, 17, 33, true},   {3, 5, 4096, false},
     {31, 64, 64, false}, {33, 192, 576, true}, {64, 100, 129, false}, {7, 1000, 96, true}, {129, 48, 256, false}};
 
-// Relative error of one weight as it is multiplied: I8 * scale is rounded to float32 once; cpu:bf16 rounds every weight
-// to BF16 (exact for BF16 weights). Results below the smallest normal number may be flushed by the bf16 dot product
-// (its definition).
+// Relative error of one weight as it is multiplied: I8 * scale is rounded to float32 once (or the sum is, when it is
+// scaled); cpu:bf16 rounds F32 and F16 weights to BF16 and multiplies the others as they are. Results below the smallest
+// normal number may be flushed by the bf16 dot product (its definition).
 double weight_rounding(std::uint32_t form) {
-  double rounding = form == CONCORD_I8 ? kU : 0;
-  if (device_id() == "cpu:bf16" && form != CONCORD_BF16) rounding += 0x1p-8 * (1 + kU);
-  return rounding;
+  const bool rounds = device_id() == "cpu:bf16" && (form == CONCORD_F32 || form == CONCORD_F16);
+  return rounds ? 0x1p-8 * (1 + kU) : form == CONCORD_I8 ? kU : 0;
 }
 
 // Products and sums in any order, fused or not, and the bias: gamma(K + 2) of sum |x||w| + |bias|; then the weights'
