@@ -5,7 +5,7 @@
 namespace cpu {
 namespace {
 
-constexpr std::size_t kBlockQueries = 64;  // enough that loading a step's keys costs little, few enough for the cache
+constexpr std::size_t kBlockQueries = 60;  // enough that loading a step's keys costs little, few enough for the cache
 
 struct Attention {
   Context& c;

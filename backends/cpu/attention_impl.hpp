@@ -8,7 +8,7 @@ namespace cpu {
 namespace {
 
 struct AttentionScratch {
-  float *keys, *values, *raw, *score, *out, *step, *largest, *total;
+  float *keys, *values, *raw, *score, *out, *step, *largest, *total, *shrink;
   AttentionScratch(const AttentionBlock& b, std::size_t width, std::size_t wide) {
     float* p = b.scratch;
     const auto take = [&p](std::size_t n) {
@@ -17,7 +17,7 @@ struct AttentionScratch {
       return at;
     };
     keys = take(width * b.d), values = take(width * wide), raw = take(width * wide), score = take(b.rows * width);
-    out = take(b.rows * wide), step = take(b.rows * wide), largest = take(b.rows), total = take(b.rows);
+    out = take(b.rows * wide), step = take(b.rows * wide), largest = take(b.rows), total = take(b.rows), shrink = take(b.rows);
   }
 };
 
@@ -115,10 +115,10 @@ void weigh_values(const AttentionBlock& b, AttentionScratch& s, std::size_t r, s
   }
 }
 
-// Turns the scores of query r over `seen` keys into weights exp(score - largest), zeros behind, and rescales what was
-// summed before.
+// Turns the scores of query r over `seen` keys into weights exp(score - largest), zeros behind; shrink is what the sums
+// before are to be multiplied with.
 void soften(const AttentionBlock& b, AttentionScratch& s, std::size_t r, std::size_t first, std::size_t seen,
-            std::size_t width, std::size_t wide) {
+            std::size_t width) {
   float* score = s.score + r * width;
   if (b.key_scales)
     for (std::size_t j = 0; j < seen; ++j) score[j] *= b.key_scales[(first + j) * b.scale_stride];
@@ -129,9 +129,7 @@ void soften(const AttentionBlock& b, AttentionScratch& s, std::size_t r, std::si
   if (b.value_scales)
     for (std::size_t j = 0; j < seen; ++j) score[j] *= b.value_scales[(first + j) * b.scale_stride];
   for (std::size_t j = seen; j < width; ++j) score[j] = 0;
-  s.largest[r] = largest, s.total[r] = multiply_add(s.total[r], shrink, sum);
-  float* out = s.out + r * wide;
-  for (std::size_t i = 0; i < wide; ++i) out[i] *= shrink;
+  s.largest[r] = largest, s.total[r] = multiply_add(s.total[r], shrink, sum), s.shrink[r] = shrink;
 }
 
 bool all_finite(const float* v, std::size_t n) {
@@ -156,13 +154,17 @@ void attend(const AttentionBlock& b) {
     c.sums = s.score + r0 * width, c.stride = width;
     multiply(*b.tiles, c, b.rows - r0, kPanelVectors);
     const auto seen = [&](std::size_t r) { return n < b.visible[r] - first ? n : b.visible[r] - first; };
-    for (std::size_t r = r0; r < b.rows; ++r) soften(b, s, r, first, seen(r), width, wide);
+    for (std::size_t r = r0; r < b.rows; ++r) soften(b, s, r, first, seen(r), width);
     // A weight of zero hides a finite value; one that is not finite must be left out for the queries that do not see it.
     if (seen(r0) == n || all_finite(s.values, n * wide))
       weigh_values(b, s, r0, b.rows - r0, n, width, wide, n);
     else
       for (std::size_t r = r0; r < b.rows; ++r) weigh_values(b, s, r, 1, seen(r), width, wide, n);
-    for (std::size_t i = r0 * wide; i < b.rows * wide; ++i) s.out[i] += s.step[i];
+    for (std::size_t r = r0; r < b.rows; ++r) {
+      const float shrink = s.shrink[r], *step = s.step + r * wide;
+      float* out = s.out + r * wide;
+      for (std::size_t i = 0; i < wide; ++i) out[i] = multiply_add(out[i], shrink, step[i]);
+    }
   }
   for (std::size_t r = 0; r < b.rows; ++r)
     for (std::size_t i = 0; i < b.d; ++i) b.out[r * b.d + i] = s.out[r * wide + i] / s.total[r];

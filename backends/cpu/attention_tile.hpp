@@ -24,7 +24,7 @@ inline std::size_t attention_width(const TileSet& t, std::size_t d) {  // d roun
 }
 inline std::size_t attention_scratch(const TileSet& t, std::size_t rows, std::size_t d) {
   const std::size_t keys = kPanelVectors * t.lanes, wide = attention_width(t, d);
-  return keys * (d + 2 * wide) + rows * (keys + 2 * wide + 2);
+  return keys * (d + 2 * wide) + rows * (keys + 2 * wide + 3);
 }
 
 }  // namespace cpu
