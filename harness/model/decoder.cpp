@@ -186,9 +186,15 @@ Status Decoder::mlp_block(std::size_t layer, std::int64_t rows) {
 
 Status Decoder::emit(const HiddenSink* sink, std::int64_t layer, const Buffer& from, std::int64_t start, std::int64_t rows) {
   if (!sink || !sink->wants(layer)) return {};
-  staging_.resize(static_cast<std::size_t>(rows * model_->spec().hidden) * dtype_bits(model_->precision().activations) / 8);
-  CONCORD_CHECK(device_->download(from, 0, staging_));
-  return sink->put(layer, start, rows, staging_);
+  const auto row = static_cast<std::uint64_t>(model_->spec().hidden) * dtype_bits(model_->precision().activations) / 8;
+  for (std::int64_t at = start; at < start + rows;) {
+    CONCORD_TRY(const HiddenBlock block, sink->open(layer, at, start + rows - at));
+    if (block.rows == 0) break;
+    CONCORD_CHECK(device_->download(from, static_cast<std::uint64_t>(block.first_position - start) * row, block.bytes));
+    CONCORD_CHECK(sink->submit(layer, block));
+    at = block.first_position + block.rows;
+  }
+  return {};
 }
 
 Status Decoder::forward(std::span<const std::int32_t> tokens, std::int64_t start, const HiddenSink* sink) {
