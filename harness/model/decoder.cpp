@@ -210,10 +210,15 @@ Status Decoder::mlp_block(std::size_t layer, std::int64_t rows) {
 Status Decoder::emit(const HiddenSink* sink, std::int64_t layer, const Buffer& from, std::int64_t start, std::int64_t first_row,
                      std::int64_t rows) {
   if (!sink || !sink->wants(layer)) return {};
-  const std::size_t row = static_cast<std::size_t>(model_->spec().hidden) * dtype_bits(model_->precision().activations) / 8;
-  staging_.resize(static_cast<std::size_t>(rows) * row);
-  CONCORD_CHECK(device_->download(from, static_cast<std::uint64_t>(first_row) * row, staging_));
-  return sink->put(layer, start, rows, staging_);
+  const auto row = static_cast<std::uint64_t>(model_->spec().hidden) * dtype_bits(model_->precision().activations) / 8;
+  for (std::int64_t at = start; at < start + rows;) {
+    CONCORD_TRY(const HiddenBlock block, sink->open(layer, at, start + rows - at));
+    if (block.rows == 0) break;
+    CONCORD_CHECK(device_->download(from, static_cast<std::uint64_t>(first_row + block.first_position - start) * row, block.bytes));
+    CONCORD_CHECK(sink->submit(layer, block));
+    at = block.first_position + block.rows;
+  }
+  return {};
 }
 
 Status Decoder::emit(std::span<const DecoderStep> steps, std::int64_t layer, const Buffer& from) {

@@ -10,12 +10,19 @@
 
 namespace concord {
 
+// Room for the states of one layer at positions first_position + r, r < rows: rows * hidden elements of the activations' dtype.
+struct HiddenBlock {
+  std::int64_t first_position = 0, rows = 0;
+  std::span<std::byte> bytes;
+};
+
 // Receives the hidden states of one step while the model runs. `layer` follows Hugging Face: 0 is the embedding output, i the residual stream after
-// layer i, the last one (spec.layers) is after the final norm. `rows` holds rows * hidden elements of the activations' dtype, row r belonging to
-// position first_position + r.
+// layer i, the last one (spec.layers) is after the final norm. The sink hands out the memory, so that states are copied once, from the device to where
+// they are needed: open() gives the next part of the step that is wanted (rows 0: no more of this layer), submit() follows when it is filled.
 struct HiddenSink {
   std::function<bool(std::int64_t layer)> wants;
-  std::function<Status(std::int64_t layer, std::int64_t first_position, std::int64_t rows, std::span<const std::byte> data)> put;
+  std::function<Result<HiddenBlock>(std::int64_t layer, std::int64_t first_position, std::int64_t rows)> open;
+  std::function<Status(std::int64_t layer, const HiddenBlock& block)> submit;
 };
 
 // One sequence's part of a forward pass: `tokens` at positions start, start + 1, ... of sequence `sequence`.
@@ -77,7 +84,7 @@ class Decoder {
   Buffer x_, normed_, q_, k_, v_, attended_, projected_, gate_, up_, logits_;  // [max_step, ...]
   std::vector<Buffer> k_cache_, v_cache_;                                      // per layer [sequences * capacity, kv_heads, head_dim]
   std::vector<Buffer> k_scale_, v_scale_;                                      // int8 caches: per layer [sequences * capacity, kv_heads]
-  std::vector<std::byte> staging_;                                             // host copy of one step's hidden states, or of logits
+  std::vector<std::byte> staging_;                                             // host copy of one step's logits
   std::vector<std::int32_t> host_ids_, host_positions_, host_rows_;
 };
 

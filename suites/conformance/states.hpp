@@ -93,10 +93,16 @@ inline Result<States> run(Session& s, const std::vector<std::int32_t>& tokens, c
   out.rows = static_cast<std::int64_t>(tokens.size());
   out.width = s.model->spec().hidden;
   const DType act = s.model->precision().activations;
+  std::vector<std::byte> step;
   const HiddenSink sink{.wants = [](std::int64_t) { return true; },
-                        .put = [&](std::int64_t layer, std::int64_t, std::int64_t rows, std::span<const std::byte> data) -> Status {
+                        .open = [&](std::int64_t, std::int64_t first, std::int64_t rows) -> Result<HiddenBlock> {
+                          step.resize(static_cast<std::size_t>(rows * out.width) * dtype_bits(act) / 8);
+                          return HiddenBlock{first, rows, step};
+                        },
+                        .submit = [&](std::int64_t layer, const HiddenBlock& block) -> Status {
                           auto& all = out.hidden[layer];
-                          for (std::int64_t i = 0; i < rows * out.width; ++i) all.push_back(load_as_f64(act, data.data(), static_cast<std::size_t>(i)));
+                          for (std::int64_t i = 0; i < block.rows * out.width; ++i)
+                            all.push_back(load_as_f64(act, block.bytes.data(), static_cast<std::size_t>(i)));
                           return {};
                         }};
   CONCORD_TRY(Decoder decoder, Decoder::create(*s.device, *s.model, out.rows, *std::max_element(steps.begin(), steps.end())));
