@@ -12,6 +12,7 @@
 #include "bench/growth.hpp"
 #include "bench/memory.hpp"
 #include "bench/model_bench.hpp"
+#include "bench/model_session.hpp"
 #include "bench/peaks.hpp"
 #include "bench/statistics.hpp"
 #include "capture/capture.hpp"
@@ -203,6 +204,31 @@ TEST(Tokens, AreInTheVocabularyAndDependOnTheSeed) {
     seen[static_cast<std::size_t>(t)] = 1;
   }
   EXPECT_EQ(std::ranges::count(seen, 1), 10);
+}
+
+TEST(States, WrongOnesAreRefused) {
+  const auto states = [](std::vector<float> values, std::vector<std::int32_t> tokens) {
+    FinalStates out{.bytes = std::vector<std::byte>(values.size() * 4), .tokens = std::move(tokens)};
+    std::memcpy(out.bytes.data(), values.data(), out.bytes.size());
+    return out;
+  };
+  const FinalStates good = states({1, -2, 3}, {4});
+  EXPECT_TRUE(check_states("x", DType::kF32, good, good));
+  const float inf = std::numeric_limits<float>::infinity();
+  const struct {
+    FinalStates first, last;
+    const char* code;
+  } rows[] = {{states({1, NAN, 3}, {4}), states({1, NAN, 3}, {4}), "bench.not_finite"},
+              {states({1, 2, -inf}, {4}), states({1, 2, -inf}, {4}), "bench.not_finite"},
+              {good, states({1, -2, std::nextafter(3.0f, 4.0f)}, {4}), "bench.unstable_output"},
+              {good, states({1, -2}, {4}), "bench.unstable_output"},
+              {good, states({1, -2, 3}, {5}), "bench.unstable_output"}};
+  for (const auto& row : rows) {
+    const Status s = check_states("prefill", DType::kF32, row.first, row.last);
+    ASSERT_FALSE(s) << row.code;
+    EXPECT_EQ(s.error().code, row.code);
+    EXPECT_EQ(exit_code(s.error().kind), exit_codes::kConformance);
+  }
 }
 
 TEST(Synthetic, GaussianHasItsMoments) {

@@ -153,7 +153,14 @@ Result<CompareBenchReport> bench_compare(const CompareBenchOptions& options, con
     CONCORD_TRY(report.main, measure(options.subject, options.reference, profiles, options, stop));
     return report;
   }
-  CONCORD_TRY(report.main, measure_synthetic(*options.synthetic, profiles, options, stop));
+  if (options.keep.empty()) {
+    CONCORD_TRY(report.main, measure_synthetic(*options.synthetic, profiles, options, stop));
+  } else {
+    const std::filesystem::path folder = options.keep;
+    CONCORD_CHECK(write_synthetic(*options.synthetic, folder));
+    CONCORD_TRY(report.main,
+                measure((folder / "subject").string(), (folder / "reference").string(), profiles, options, stop));
+  }
   if (options.growth) {
     CONCORD_TRY(report.growth, measure_growth(*options.synthetic, profiles, options, stop));
   }

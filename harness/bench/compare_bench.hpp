@@ -16,6 +16,7 @@ namespace concord::bench {
 struct CompareBenchOptions {
   std::string subject, reference;  // both, or neither and `synthetic`
   std::optional<SyntheticSpec> synthetic;
+  std::string keep;  // folder that the synthetic captures are written to and stay in; empty: a temporary one
   std::vector<std::string> profiles{"paper", "seed"};
   unsigned threads = 1;
   int repetitions = 7;

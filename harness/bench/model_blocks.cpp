@@ -18,13 +18,6 @@ HiddenSink FinalStates::sink(const Session& session) {
           }};
 }
 
-bool all_finite(std::span<const std::byte> bytes, DType dtype) {
-  const std::size_t count = bytes.size() * 8 / dtype_bits(dtype);
-  for (std::size_t i = 0; i < count; ++i)
-    if (!std::isfinite(load_as_f64(dtype, bytes.data(), i))) return false;
-  return true;
-}
-
 namespace {
 
 constexpr SamplerSpec kGreedy{};
@@ -50,7 +43,24 @@ std::size_t row_bytes(const Session& s) {
   return static_cast<std::size_t>(s.spec().hidden) * dtype_bits(s.precision.activations) / 8;
 }
 
+bool all_finite(std::span<const std::byte> bytes, DType dtype) {
+  const std::size_t count = bytes.size() * 8 / dtype_bits(dtype);
+  for (std::size_t i = 0; i < count; ++i)
+    if (!std::isfinite(load_as_f64(dtype, bytes.data(), i))) return false;
+  return true;
+}
+
 }  // namespace
+
+Status check_states(const std::string& what, DType dtype, const FinalStates& first, const FinalStates& last) {
+  if (!all_finite(first.bytes, dtype))
+    return fail(ErrorKind::kConformance, "bench.not_finite",
+                what + ": a final hidden state is not finite; no time is reported");
+  if (first != last)
+    return fail(ErrorKind::kConformance, "bench.unstable_output",
+                what + ": the final hidden states of the first and the last repetition differ; no time is reported");
+  return {};
+}
 
 Result<double> prefill_once(Session& s, std::int64_t count, FinalStates& states) {
   const std::vector<std::int32_t> tokens = random_tokens(s.options->seed, count, s.spec().vocab);
@@ -87,17 +97,6 @@ Result<double> decode_once(Session& s, FinalStates& states) {
 
 namespace {
 
-Status check_states(const Session& s, const std::string& block, const FinalStates& first, const FinalStates& last) {
-  const std::string where = fmt::format("{} on {} in {}", block, s.device->facts().id, s.precision.name());
-  if (!all_finite(first.bytes, s.precision.activations))
-    return fail(ErrorKind::kConformance, "bench.not_finite",
-                where + ": a final hidden state is not finite; no time is reported");
-  if (first != last)
-    return fail(ErrorKind::kConformance, "bench.unstable_output",
-                where + ": the final hidden states of the first and the last repetition differ; no time is reported");
-  return {};
-}
-
 Status run_between_peaks(Session& s, Block& block, const std::function<Result<Sample>(int)>& once) {
   block.before = measure_peaks(s.arithmetic, s.device->threads());
   CONCORD_TRY(block.samples, run_block(block.name, s.options->repetitions, *s.stop, once));
@@ -115,7 +114,8 @@ Status run_checked(Session& s, Block& block, Run run) {
     return Sample{.seconds = seconds, .extra = {}};
   };
   CONCORD_CHECK(run_between_peaks(s, block, once));
-  return check_states(s, block.title, first, last);
+  const std::string what = fmt::format("{} on {} in {}", block.title, s.device->facts().id, s.precision.name());
+  return check_states(what, s.precision.activations, first, last);
 }
 
 Workload workload_of(const Session& s, std::int64_t prompt, std::int64_t new_tokens) {

@@ -29,7 +29,9 @@ struct FinalStates {
   HiddenSink sink(const Session& session);
   bool operator==(const FinalStates&) const = default;
 };
-bool all_finite(std::span<const std::byte> bytes, DType dtype);
+// Refuses states that are not finite (bench.not_finite) or that differ between the first and the last repetition
+// (bench.unstable_output): a time is reported only for work that came out as it should. `what` names the work.
+Status check_states(const std::string& what, DType dtype, const FinalStates& first, const FinalStates& last);
 
 // One timed run of `count` random tokens in steps of options.chunk, then the logits of the last one; seconds.
 Result<double> prefill_once(Session& session, std::int64_t count, FinalStates& states);

@@ -19,6 +19,8 @@ using Clock = std::chrono::steady_clock;
 constexpr int kRuns = 3;                                   // the best of so many
 constexpr std::uint64_t kRounds = std::uint64_t{1} << 22;  // about 15 ms of arithmetic a run
 
+constexpr std::size_t kLeastBuffer = std::size_t{512} << 20;
+
 std::atomic<std::uint64_t> consumed{0};  // results go here, so that no loop can be left out
 
 struct DeviceRow {
@@ -78,9 +80,13 @@ class ReadBuffer {
   std::size_t size_ = 0;
 };
 
+// A quarter of the memory at most: a virtual machine may report the cache of a whole package.
 std::size_t buffer_bytes() {
-  const long cache = ::sysconf(_SC_LEVEL3_CACHE_SIZE);
-  return std::max<std::size_t>(std::size_t{512} << 20, cache > 0 ? 4 * static_cast<std::size_t>(cache) : 0);
+  const long cache = ::sysconf(_SC_LEVEL3_CACHE_SIZE), pages = ::sysconf(_SC_PHYS_PAGES),
+             page = ::sysconf(_SC_PAGESIZE);
+  const std::size_t wanted = std::max<std::size_t>(kLeastBuffer, cache > 0 ? 4 * static_cast<std::size_t>(cache) : 0);
+  return pages > 0 && page > 0 ? std::min(wanted, static_cast<std::size_t>(pages) * static_cast<std::size_t>(page) / 4)
+                               : wanted;
 }
 
 double best_read(std::span<const std::byte> bytes, unsigned threads) {

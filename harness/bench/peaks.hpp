@@ -35,8 +35,8 @@ struct Peaks {
   std::uint64_t huge_bytes =
       0;  // of this process's memory then in huge pages (AnonHugePages); they are asked for with madvise
 };
-// Each figure is the best of a few runs. The buffer, at least 512 MiB and four times the last-level cache, lives during
-// the call only.
+// Each figure is the best of a few runs. The buffer lives during the call only: 512 MiB or four times the last-level
+// cache, whichever is larger, but at most a quarter of the memory.
 Peaks measure_peaks(std::optional<Arithmetic> arithmetic, unsigned threads);
 Peaks larger(const Peaks& a, const Peaks& b);  // figure by figure
 

@@ -108,6 +108,8 @@ Status run_compare(CompareArguments a) {
   if (named && o.growth)
     return fail(ErrorKind::kUsage, "bench.growth_needs_elements",
                 "--growth makes captures of several sizes itself; use it with --elements");
+  if (named && !o.keep.empty())
+    return fail(ErrorKind::kUsage, "bench.keep_needs_elements", "--keep is for the captures that --elements makes");
   if (a.hidden % 4 != 0)
     return fail(ErrorKind::kUsage, "bench.bad_hidden",
                 fmt::format("--hidden must be a multiple of 4, found {}", a.hidden));
@@ -143,6 +145,8 @@ void add_compare(CLI::App& parent, Context& context) {
       ->delimiter(',')
       ->allow_extra_args(false)
       ->capture_default_str();
+  c->add_option("--keep", o.keep, "Write the synthetic captures to this folder, and leave them there")
+      ->check(CLI::ExistingDirectory);
   c->add_flag("--growth", o.growth, "Also sizes over one decade up to --elements and the slope of their time");
   c->add_option("--repetitions", o.repetitions, "Repetitions of each measurement")
       ->check(CLI::Range(1, 1000))
