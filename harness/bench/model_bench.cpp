@@ -48,10 +48,11 @@ Result<Sample> load_once(Session& s) {
   s.decoder = std::make_unique<Decoder>(std::move(decoder));
   double first_state = 0;
   const HiddenSink sink{.wants = [](std::int64_t layer) { return layer == 1; },
-                        .put = [&](std::int64_t, std::int64_t, std::int64_t, std::span<const std::byte>) -> Status {
+                        .open = [&](std::int64_t, std::int64_t, std::int64_t) -> Result<HiddenBlock> {
                           first_state = watch.seconds();
-                          return {};
-                        }};
+                          return HiddenBlock{};
+                        },
+                        .submit = [](std::int64_t, const HiddenBlock&) -> Status { return {}; }};
   CONCORD_CHECK(s.decoder->forward(random_tokens(o.seed, longest_step(o), spec.vocab), 0, &sink));
   sample.extra["first_state"] = first_state;
   return sample;

@@ -8,14 +8,24 @@
 #include "experiment/runner.hpp"
 
 namespace concord::bench {
+namespace {
+
+std::size_t row_bytes(const Session& s) {
+  return static_cast<std::size_t>(s.spec().hidden) * dtype_bits(s.precision.activations) / 8;
+}
+
+}  // namespace
 
 HiddenSink FinalStates::sink(const Session& session) {
   const std::int64_t last = session.spec().layers;
+  const std::size_t row = row_bytes(session);
   return {.wants = [last](std::int64_t layer) { return layer == last; },
-          .put = [this](std::int64_t, std::int64_t, std::int64_t, std::span<const std::byte> data) -> Status {
-            bytes.insert(bytes.end(), data.begin(), data.end());
-            return {};
-          }};
+          .open = [this, row](std::int64_t, std::int64_t first, std::int64_t rows) -> Result<HiddenBlock> {
+            const std::size_t at = bytes.size();
+            bytes.resize(at + static_cast<std::size_t>(rows) * row);
+            return HiddenBlock{first, rows, std::span(bytes).subspan(at)};
+          },
+          .submit = [](std::int64_t, const HiddenBlock&) -> Status { return {}; }};
 }
 
 namespace {
@@ -37,10 +47,6 @@ Result<std::int64_t> feed(Decoder& decoder, std::span<const std::int32_t> tokens
 
 std::int64_t step_of(const Session& s, std::int64_t count) {
   return s.options->chunk > 0 ? std::min(s.options->chunk, count) : count;
-}
-
-std::size_t row_bytes(const Session& s) {
-  return static_cast<std::size_t>(s.spec().hidden) * dtype_bits(s.precision.activations) / 8;
 }
 
 bool all_finite(std::span<const std::byte> bytes, DType dtype) {
@@ -85,9 +91,10 @@ Result<double> decode_once(Session& s, FinalStates& states) {
   CONCORD_CHECK(feed(*s.decoder, context, step_of(s, std::max<std::int64_t>(1, o.context)), nullptr));
   CONCORD_CHECK(s.device->synchronize());
   const Stopwatch watch;
+  std::vector<float> logits(static_cast<std::size_t>(s.spec().vocab));
   for (std::int64_t i = 0; i < o.decode; ++i) {
     CONCORD_CHECK(s.decoder->forward({&token, 1}, o.context + i, &sink));
-    CONCORD_TRY(const std::vector<float> logits, s.decoder->logits(0, 1));
+    CONCORD_CHECK(s.decoder->logits(0, 1, logits));
     CONCORD_TRY(token, choose_token(kGreedy, logits, o.context + i + 1));
     states.tokens.push_back(token);
   }
