@@ -131,6 +131,7 @@ void onednn_matmul(Context& c, const float* bias) {
   if (!direct && d.y_wide.size() < tokens * n) d.y_wide.resize(tokens * n);
   float* sums = direct ? reinterpret_cast<float*>(concord_abi::bytes_of(y)) : d.y_wide.data();
   const std::string& impl = d.onednn->run(operand(d, c.call.in[0]), w.library, bias, sums, tokens, n, w.packed.cols);
+  if (impl.find("ref") != std::string::npos) ++d.fallbacks;  // the library's plain loops, not a kernel for this processor
   static const std::string version = onednn_version();
   std::snprintf(c.witness.kernel, sizeof c.witness.kernel, "matmul: onednn %s %s f32", version.c_str(), impl.c_str());
   // gemm:jit splits K over threads for many shapes. The brgemm kernels were not seen to (1 to 48 threads), but the

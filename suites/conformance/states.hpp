@@ -116,6 +116,43 @@ inline Result<States> run(Session& s, const std::vector<std::int32_t>& tokens, c
   return out;
 }
 
+// Every sequence's hidden states: all but the last `decoded` tokens of each in one step, then one token of each in a step.
+inline Result<std::vector<States>> run_batch(Session& s, const std::vector<std::vector<std::int32_t>>& sequences, std::int64_t decoded) {
+  std::vector<States> out(sequences.size());
+  std::vector<HiddenSink> sinks;
+  const DType act = s.model->precision().activations;
+  const std::int64_t width = s.model->spec().hidden;
+  std::vector<std::byte> block_bytes;
+  std::int64_t longest = 0, step = 0;
+  for (std::size_t i = 0; i < sequences.size(); ++i) {
+    const auto tokens = static_cast<std::int64_t>(sequences[i].size());
+    out[i].rows = tokens, out[i].width = width;
+    longest = std::max(longest, tokens), step += tokens;
+    sinks.push_back({.wants = [](std::int64_t) { return true; },
+                     .open = [&block_bytes, width, act](std::int64_t, std::int64_t first, std::int64_t rows) -> Result<HiddenBlock> {
+                       block_bytes.resize(static_cast<std::size_t>(rows * width) * dtype_bits(act) / 8);
+                       return HiddenBlock{first, rows, block_bytes};
+                     },
+                     .submit = [&states = out[i], width, act](std::int64_t layer, const HiddenBlock& block) -> Status {
+                       for (std::int64_t e = 0; e < block.rows * width; ++e)
+                         states.hidden[layer].push_back(load_as_f64(act, block.bytes.data(), static_cast<std::size_t>(e)));
+                       return {};
+                     }});
+  }
+  CONCORD_TRY(Decoder decoder, Decoder::create(*s.device, *s.model, longest, step, static_cast<std::int64_t>(sequences.size())));
+  for (std::int64_t pass = 0; pass <= decoded; ++pass) {
+    std::vector<DecoderStep> steps;
+    for (std::size_t i = 0; i < sequences.size(); ++i) {
+      const auto prompt = static_cast<std::int64_t>(sequences[i].size()) - decoded, start = pass == 0 ? 0 : prompt + pass - 1;
+      const auto count = pass == 0 ? prompt : 1;
+      steps.push_back({std::span(sequences[i]).subspan(static_cast<std::size_t>(start), static_cast<std::size_t>(count)), start,
+                       static_cast<std::int64_t>(i), &sinks[i]});
+    }
+    CONCORD_CHECK(decoder.forward(steps));
+  }
+  return out;
+}
+
 inline Result<States> run(const std::string& device, const Model& m, const std::string& precision, const std::vector<std::int32_t>& tokens,
                           const Steps& steps, unsigned threads = 0) {
   CONCORD_TRY(Session s, load(device, m, precision, threads));
