@@ -1,195 +1,173 @@
-// Elements are taken in tiles that stay in the first-level cache: an integer pass decomposes the bits, a double pass
-// sums the values, a third one fills the histogram. Loops are branch-free over plain arrays, so that the compiler can
-// vectorise them; sums go through eight lanes added in a fixed order, which makes the result a function of the data
-// alone.
+// Rows cut into segments as NumPy's pairwise summation halves them, so that one walk serves the seed's sum and all the
+// others; then from the kernels' counts to the quantities of docs/metrics.md.
 #include "compare/accumulate.hpp"
 
 #include <algorithm>
 #include <bit>
-#include <cassert>
 #include <cmath>
 #include <cstring>
 
 namespace concord::detail {
 namespace {
 
-constexpr std::size_t kTile = 1024, kLanes = 8;
-
-struct F32 {
-  using Bits = std::uint32_t;
-  static constexpr unsigned kMantissa = 23, kWidth = 32;
-  static double value(std::uint32_t bits) { return std::bit_cast<float>(bits); }
-};
-struct BF16 {
-  using Bits = std::uint16_t;
-  static constexpr unsigned kMantissa = 7, kWidth = 16;
-  static double value(std::uint32_t bits) { return std::bit_cast<float>(bits << 16); }
-};
-struct F16 {
-  using Bits = std::uint16_t;
-  static constexpr unsigned kMantissa = 10, kWidth = 16;
-  // (M + implicit bit) * 2^(max(E, 1) - 25): exact and without a denormal float, for finite values.
-  static double value(std::uint32_t bits) {
-    const std::uint32_t e = (bits >> 10) & 31u, normal = e != 0;
-    const float m = static_cast<float>(static_cast<std::int32_t>((bits & 1023u) + (normal << 10)));
-    const float scale = std::bit_cast<float>((e + (1 - normal) + 102u) << 23);
-    return std::bit_cast<float>(std::bit_cast<std::uint32_t>(m * scale) | (bits & 0x8000u) << 16);
-  }
-};
+unsigned mantissa_bits(DType d) { return d == DType::kF32 ? 23 : d == DType::kF16 ? 10 : 7; }
 
 struct Limits {
   std::uint32_t large, small;  // raw mantissa gaps: large means >= large, small means <= small
 };
-template <class F>
-Limits limits(const MetricParameters& p) {  // exact: 2^p is a power of two
-  const double scale = static_cast<double>(1u << F::kMantissa);
+Limits limits(DType dtype, const MetricParameters& p) {  // exact: 2^p is a power of two
+  const double scale = static_cast<double>(1u << mantissa_bits(dtype));
   return {static_cast<std::uint32_t>(std::ceil(p.tau_m * scale)),
           static_cast<std::uint32_t>(std::floor(p.tau_w * scale))};
 }
 
-struct Tile {
-  alignas(64) std::uint32_t a[kTile], b[kTile], ulp[kTile], mismatch[kTile];
-  alignas(64) double x[kTile], y[kTile];
-};
+struct Walk {
+  const RowPlan& plan;
+  Segment segment;
+  std::size_t width;  // bytes of an element
+  Scratch& scratch;
+  DeltaSink sink;
+  void* to;
+  RowResult out;
 
-// Pads to whole lanes with zeros, which add nothing to any sum.
-template <class F>
-std::size_t load(const std::byte* from, std::size_t n, std::uint32_t* to) {
-  typename F::Bits raw[kTile];
-  std::memcpy(raw, from, n * sizeof(raw[0]));
-  for (std::size_t i = 0; i < n; ++i) to[i] = raw[i];
-  const std::size_t padded = (n + kLanes - 1) / kLanes * kLanes;
-  std::fill(to + n, to + padded, 0u);
-  return padded;
-}
-
-struct Counts {
-  std::uint32_t special = 0, both_nonfinite = 0, bit_equal = 0, sign_flips = 0, mismatch = 0, large = 0, small = 0,
-                exact = 0, ulp_max = 0;
-};
-
-// Decomposes the bits. Elements that are not finite on both sides leave as a pair of zeros: they agree, add nothing,
-// and `special` is taken out later.
-template <class F>
-Counts integer_pass(Tile& t, std::size_t n, Limits lim) {
-  constexpr std::uint32_t kSign = 1u << (F::kWidth - 1), kAbs = kSign - 1, kMask = (1u << F::kMantissa) - 1,
-                          kInf = kAbs & ~kMask;
-  Counts c;
-  for (std::size_t i = 0; i < n; ++i) {
-    const std::uint32_t x = t.a[i], y = t.b[i];
-    const std::uint32_t fin = ((x & kAbs) < kInf) & ((y & kAbs) < kInf);
-    const std::uint32_t both_nan = ((x & kAbs) > kInf) & ((y & kAbs) > kInf);
-    const std::uint32_t same = both_nan | (((x & kAbs) == kInf) & (x == y));
-    const std::uint32_t keep = 0u - fin, u = x & keep, v = y & keep, ua = u & kAbs, va = v & kAbs;
-    const std::uint32_t flip = (((u ^ v) & kSign) != 0) & (ua != 0) & (va != 0);
-    const std::uint32_t mismatch = ((ua >> F::kMantissa) != (va >> F::kMantissa)) | flip;
-    const std::uint32_t mu = ua & kMask, mv = va & kMask, gap = mu > mv ? mu - mv : mv - mu;
-    const std::uint32_t ulp = flip ? ua + va : (ua > va ? ua - va : va - ua);
-    c.special += (1 - fin) & (1 - same);
-    c.both_nonfinite += same;
-    c.bit_equal += x == y;
-    c.sign_flips += flip;
-    c.mismatch += mismatch;
-    c.large += mismatch & (gap >= lim.large);
-    c.small += (1 - mismatch) & (gap <= lim.small);
-    c.exact += ulp == 0;
-    c.ulp_max = std::max(c.ulp_max, ulp);
-    t.a[i] = u;
-    t.b[i] = v;
-    t.ulp[i] = ulp;
-    t.mismatch[i] = mismatch;
-  }
-  return c;
-}
-
-struct Lanes {
-  double delta[kLanes]{}, abs_delta[kLanes]{}, sq_delta[kLanes]{}, abs_b[kLanes]{}, sq_b[kLanes]{}, sq_a[kLanes]{},
-      ab[kLanes]{}, max[kLanes]{};
-  std::uint64_t match_large[kLanes]{}, mismatch_large[kLanes]{};
-};
-template <class T>
-T fold(const T (&v)[kLanes]) {
-  return ((v[0] + v[1]) + (v[2] + v[3])) + ((v[4] + v[5]) + (v[6] + v[7]));
-}
-
-template <class F>
-void double_pass(Tile& t, std::size_t padded, Lanes& s) {
-  for (std::size_t i = 0; i < padded; ++i) t.x[i] = F::value(t.a[i]);
-  for (std::size_t i = 0; i < padded; ++i) t.y[i] = F::value(t.b[i]);
-  for (std::size_t i = 0; i < padded; i += kLanes) {
-    for (std::size_t l = 0; l < kLanes; ++l) {
-      const double x = t.x[i + l], y = t.y[i + l], d = x - y, ad = std::fabs(d);
-      s.delta[l] += d;
-      s.abs_delta[l] += ad;
-      s.sq_delta[l] += d * d;
-      s.abs_b[l] += std::fabs(y);
-      s.sq_b[l] += y * y;
-      s.sq_a[l] += x * x;
-      s.ab[l] += x * y;
-      s.max[l] = s.max[l] > ad ? s.max[l] : ad;
+  // The next n elements, and the pairwise sum of their |a - b|.
+  float take(std::size_t n) {
+    if (n > kSegment) {
+      const std::size_t half = n / 2 - (n / 2) % 8;
+      const float left = take(half);
+      return left + take(n - half);
     }
-    for (std::size_t l = 0; l < kLanes; ++l) {
-      const double ad = std::fabs(t.x[i + l] - t.y[i + l]);
-      const std::uint64_t m = t.mismatch[i + l];
-      s.match_large[l] += (1 - m) & static_cast<std::uint64_t>(ad > 0.2);
-      s.mismatch_large[l] += m & static_cast<std::uint64_t>(ad > 5.0);
-    }
+    segment.n = n;
+    plan.kernels->segment(plan.dtype, segment, out.state, scratch);
+    segment.a += n * width;
+    segment.b += n * width;
+    if (!plan.seed) return 0;
+    plan.kernels->seed_counts(scratch.delta, n, seed_literals(plan.dtype), out.seed);
+    if (sink) sink(scratch.delta, n, to);
+    return plan.kernels->pairwise_sum(scratch.delta, n);
   }
+};
+
+double fold(const double (&v)[8]) { return ((v[0] + v[1]) + (v[2] + v[3])) + ((v[4] + v[5]) + (v[6] + v[7])); }
+
+}  // namespace
+
+RowPlan row_plan(DType dtype, const MetricParameters& parameters, bool seed, Isa isa) {
+  return {dtype, parameters, seed, &kernels(isa)};
 }
 
-void add_counts(const Counts& c, const Lanes& s, std::size_t n, ElementStats& into) {
-  const std::uint64_t match_large = fold(s.match_large), mismatch_large = fold(s.mismatch_large);
-  into.count += n;
-  into.special += c.special;
-  into.both_nonfinite += c.both_nonfinite;
-  into.bit_equal += c.bit_equal;
-  into.sign_flips += c.sign_flips;
-  into.exponent_mismatch += c.mismatch;
-  into.mismatch_large += c.large;
-  into.match_small += c.small - c.special;
+RowResult compare_row(const RowPlan& plan, const std::byte* a, const std::byte* b, std::size_t n, Scratch& scratch,
+                      DeltaSink sink, void* to) {
+  // A half array is cast to float32 through NumPy's buffer of 8192 elements, each buffer summed by itself.
+  constexpr std::size_t kNumpyBuffer = 8192;
+  const std::size_t block = plan.dtype == DType::kF16 ? kNumpyBuffer : n;
+  const Limits lim = limits(plan.dtype, plan.parameters);
+  Walk walk{plan, {a, b, 0, lim.large, lim.small, plan.seed}, dtype_bits(plan.dtype) / 8, scratch, sink, to, {}};
+  for (std::size_t done = 0; done < n; done += block) walk.out.seed_sum += walk.take(std::min(block, n - done));
+  walk.out.n = n;
+  return walk.out;
+}
+
+void add_row(const RowResult& row, ElementStats& into) {
+  const RowState& r = row.state;
+  into.count += row.n;
+  into.special += r.special;
+  into.both_nonfinite += r.both_nonfinite;
+  into.bit_equal += r.bit_equal;
+  into.sign_flips += r.sign_flips;
+  into.exponent_mismatch += r.mismatch;
+  into.mismatch_large += r.large;
+  into.match_small += r.small;
   // Two finite values that differ differ by something: float differences never round to zero in double. So `exact` lies
   // within the matches.
-  into.partition[0] += c.exact - c.special;
-  into.partition[1] += n - c.mismatch - c.exact - match_large;
-  into.partition[2] += match_large;
-  into.partition[3] += c.mismatch - mismatch_large;
-  into.partition[4] += mismatch_large;
-  into.ulp_max = std::max<std::uint64_t>(into.ulp_max, c.ulp_max);
+  into.partition[0] += r.exact;
+  into.partition[1] += row.n - r.special - r.mismatch - r.exact - r.match_far;
+  into.partition[2] += r.match_far;
+  into.partition[3] += r.mismatch - r.mismatch_far;
+  into.partition[4] += r.mismatch_far;
+  into.sum_delta += fold(r.lanes[RowState::kDelta]);
+  into.sum_abs_delta += fold(r.lanes[RowState::kAbsDelta]);
+  into.sum_sq_delta += fold(r.lanes[RowState::kSqDelta]);
+  into.sum_abs_b += fold(r.lanes[RowState::kAbsB]);
+  into.sum_sq_b += fold(r.lanes[RowState::kSqB]);
+  into.sum_sq_a += fold(r.lanes[RowState::kSqA]);
+  into.sum_ab += fold(r.lanes[RowState::kAb]);
+  into.max_abs_delta = std::max(into.max_abs_delta, r.max_abs_delta);
+  into.ulp_max = std::max<std::uint64_t>(into.ulp_max, r.ulp_max);
 }
 
-void add_sums(const Lanes& s, ElementStats& into) {
-  into.sum_delta += fold(s.delta);
-  into.sum_abs_delta += fold(s.abs_delta);
-  into.sum_sq_delta += fold(s.sq_delta);
-  into.sum_abs_b += fold(s.abs_b);
-  into.sum_sq_b += fold(s.sq_b);
-  into.sum_sq_a += fold(s.sq_a);
-  into.sum_ab += fold(s.ab);
-  into.max_abs_delta = std::max(into.max_abs_delta, *std::max_element(s.max, s.max + kLanes));
+// Literals as NumPy compares an array of each dtype with them (NumPy 1.24 and 2 agree).
+const SeedLiterals& seed_literals(DType dtype) {
+  static const SeedLiterals kSingle{1e-7f, 1e-5f, 0.2f};
+  static const SeedLiterals kHalf{f16_to_f32(f64_to_f16(1e-7)), f16_to_f32(f64_to_f16(1e-5)),
+                                  f16_to_f32(f64_to_f16(0.2))};
+  return dtype == DType::kF16 ? kHalf : kSingle;
 }
 
-template <class F>
-void run(const std::byte* a, const std::byte* b, std::size_t n, const MetricParameters& parameters,
-         ElementStats& into) {
-  const Limits lim = limits<F>(parameters);
-  Tile t;
-  for (std::size_t done = 0; done < n; done += kTile) {
-    const std::size_t m = std::min(kTile, n - done), offset = done * sizeof(typename F::Bits);
-    load<F>(a + offset, m, t.a);
-    const std::size_t padded = load<F>(b + offset, m, t.b);
-    std::fill(t.mismatch + m, t.mismatch + padded, 0u);
-    const Counts c = integer_pass<F>(t, m, lim);
-    Lanes s;
-    double_pass<F>(t, padded, s);
-    add_counts(c, s, m, into);
-    add_sums(s, into);
-    if (into.ulp_histogram.empty()) continue;
-    for (std::size_t i = 0; i < m; ++i) ++into.ulp_histogram[ulp_bin(t.ulp[i])];
-    into.ulp_histogram[0] -= c.special;
+SeedStats seed_figures(DType dtype, const RowResult& row) {
+  SeedStats s;
+  s.count = row.n;
+  if (row.n == 0) return s;
+  const double count = static_cast<double>(row.n);
+  const double mean = static_cast<double>(row.seed_sum) / count;  // divided in float64, then rounded once
+  s.mean_error = dtype == DType::kF16 ? f16_to_f32(f64_to_f16(mean)) : static_cast<double>(static_cast<float>(mean));
+  s.pe = static_cast<double>(row.state.seed_exponent) / count;
+  s.pm = static_cast<double>(row.seed.above) / count;
+  s.pw = static_cast<double>(row.seed.below) / count;
+  return s;
+}
+
+namespace {
+
+template <class Word, unsigned kMantissa>
+GapCounts gaps(const std::byte* a, const std::byte* b, std::size_t n, Limits lim) {
+  constexpr std::uint32_t kSign = 1u << (8 * sizeof(Word) - 1), kAbs = kSign - 1, kMask = (1u << kMantissa) - 1,
+                          kInf = kAbs & ~kMask;
+  GapCounts out;
+  for (std::size_t i = 0; i < n; ++i) {
+    Word wa, wb;
+    std::memcpy(&wa, a + i * sizeof(Word), sizeof(Word));
+    std::memcpy(&wb, b + i * sizeof(Word), sizeof(Word));
+    const std::uint32_t x = wa, y = wb, ax = x & kAbs, ay = y & kAbs;
+    const bool fin = ax < kInf && ay < kInf, same = (ax > kInf && ay > kInf) || (ax == kInf && x == y);
+    const bool flip = ((x ^ y) & kSign) != 0 && ax != 0 && ay != 0;
+    const bool mismatch = fin && (((ax ^ ay) & kInf) != 0 || flip);
+    const std::uint32_t mx = x & kMask, my = y & kMask, gap = fin ? (mx > my ? mx - my : my - mx) : 0;
+    out.mismatch_large += mismatch && gap >= lim.large;
+    out.match_small += !mismatch && (fin || same) && gap <= lim.small;
   }
+  return out;
 }
 
 }  // namespace
+
+GapCounts count_gaps(DType dtype, const std::byte* a, const std::byte* b, std::size_t n,
+                     const MetricParameters& parameters) {
+  const Limits lim = limits(dtype, parameters);
+  if (dtype == DType::kF32) return gaps<std::uint32_t, 23>(a, b, n, lim);
+  return dtype == DType::kF16 ? gaps<std::uint16_t, 10>(a, b, n, lim) : gaps<std::uint16_t, 7>(a, b, n, lim);
+}
+
+void drain_bins(Scratch& scratch, std::uint64_t ulp_max, std::vector<std::uint64_t>& histogram) {
+  std::uint32_t* fine = scratch.bins;
+  histogram[0] += fine[0];
+  // Octave o holds the distances 2^o to 2^(o+1) - 1 in 128 steps: below 2^8 each distance has its own, above it 16 make
+  // one bin.
+  const unsigned octaves = static_cast<unsigned>(std::bit_width(ulp_max));
+  for (unsigned o = 0; o < octaves; ++o) {
+    const std::uint32_t* steps = fine + 1 + 128 * o;
+    if (o < 8) {
+      for (std::size_t v = 0; v < std::size_t{1} << o; ++v) histogram[(std::size_t{1} << o) + v] += steps[v << (7 - o)];
+      continue;
+    }
+    for (std::size_t bin = 0; bin < 8; ++bin) {
+      std::uint32_t sum = 0;
+      for (std::size_t i = 0; i < 16; ++i) sum += steps[16 * bin + i];
+      histogram[256 + (o - 8) * 8 + bin] += sum;
+    }
+  }
+  std::fill(fine, fine + 1 + 128 * octaves, 0u);
+}
 
 std::size_t ulp_bin(std::uint32_t ulp) {
   if (ulp < 256) return ulp;
@@ -201,20 +179,6 @@ std::uint64_t ulp_bin_top(std::size_t bin) {
   if (bin < 256) return bin;
   const std::size_t octave = 8 + (bin - 256) / 8, step = (bin - 256) % 8;
   return (std::uint64_t{9 + step} << (octave - 3)) - 1;
-}
-
-void accumulate(DType dtype, const std::byte* a, const std::byte* b, std::size_t n, const MetricParameters& parameters,
-                ElementStats& into) {
-  switch (dtype) {
-    case DType::kF32:
-      return run<F32>(a, b, n, parameters, into);
-    case DType::kF16:
-      return run<F16>(a, b, n, parameters, into);
-    case DType::kBF16:
-      return run<BF16>(a, b, n, parameters, into);
-    default:
-      assert(!"only F32, F16 and BF16 are compared");
-  }
 }
 
 }  // namespace concord::detail

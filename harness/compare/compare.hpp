@@ -3,6 +3,7 @@
 #pragma once
 #include <array>
 #include <cstdint>
+#include <functional>
 #include <limits>
 #include <optional>
 #include <span>
@@ -125,7 +126,8 @@ struct Profile {
   // exists) and the profile.* of a bad file.
   static Result<Profile> load(const std::string& name_or_file);
   static std::vector<std::string> available();  // names, sorted
-  // The entry for a pair: an exact model beats "*", then an exact activations, then an exact class; null where there is none.
+  // The entry for a pair: an exact model beats "*", then an exact activations, then an exact class; null where there is
+  // none.
   const CalibratedLimit* limit_for(const std::string& activations, const std::string& class_name,
                                    const std::string& model = "") const;
 };
@@ -160,7 +162,6 @@ struct Comparison {
   std::optional<CellVerdict> first_failure;  // lowest (layer, position) that was refused
   std::vector<LayerResult> layers;           // every captured layer, the embedding output too
   ElementStats total;                        // over the judged layers
-  std::vector<CellVerdict> verdicts;         // every judged cell, in order of layer, then position
   std::string dtype_note;                    // says so when both sides were rounded to the narrower dtype
   std::vector<std::string> notes;            // what a reader must know besides, one sentence each
 };
@@ -172,12 +173,15 @@ struct CompareContext {
   bool ignore_nonce = false;                   // offline comparison of independent runs
   int threads = 0;                             // at most; 0: all. The result does not depend on it
   std::optional<MetricParameters> parameters;  // overrides the profiles' tau_m and tau_w
+  // Is given every judged cell with the index of its profile, in order of layer, then position, then profile, while the
+  // comparison runs; nothing keeps them. Never called from two threads at once.
+  std::function<void(std::size_t profile, const CellVerdict&)> on_verdict;
 };
 
 // Refuses captures that are not of one thing, naming every field that differs with both values:
 // compare.different_workload (workload digest, nonce, hidden size, number of model layers, layers, positions, tokens);
 // compare.empty when they hold no element. Data is judged only when that holds. Profiles with equal tau_m and tau_w
-// share one pass over the data.
+// share one pass over the data; memory does not grow with the captures.
 Result<std::vector<Comparison>> compare(const Capture& subject, const Capture& reference,
                                         std::span<const Profile> profiles, const CompareContext& context = {});
 
@@ -189,6 +193,6 @@ Interval wilson95(std::uint64_t successes, std::uint64_t n);
 
 OrderedJson to_json(
     const ElementStats& stats);  // counts and every ratio; not finite numbers as the strings "inf", "-inf", "nan"
-OrderedJson to_json(const Comparison& comparison);  // everything but `verdicts`
+OrderedJson to_json(const Comparison& comparison);
 
 }  // namespace concord

@@ -4,6 +4,7 @@
 #include <algorithm>
 #include <cassert>
 #include <cmath>
+#include <memory>
 
 #include "compare/accumulate.hpp"
 
@@ -89,15 +90,19 @@ ElementStats element_stats(DType dtype, std::span<const std::byte> a, std::span<
   assert(a.size() == b.size());
   constexpr std::size_t kBlock = 1u << 16, kWave = 256;
   const std::size_t width = dtype_bits(dtype) / 8, n = a.size() / width, blocks = (n + kBlock - 1) / kBlock;
+  const detail::RowPlan plan = detail::row_plan(dtype, parameters, false);
   ElementStats total;
   total.ulp_histogram.resize(kUlpBins);
   for (std::size_t wave = 0; wave < blocks; wave += kWave) {
     std::vector<ElementStats> part(std::min(kWave, blocks - wave));
     tbb::parallel_for(std::size_t{0}, part.size(), [&](std::size_t i) {
       const std::size_t first = (wave + i) * kBlock;
+      const auto scratch = std::make_unique<detail::Scratch>();
       part[i].ulp_histogram.resize(kUlpBins);
-      detail::accumulate(dtype, a.data() + first * width, b.data() + first * width, std::min(kBlock, n - first),
-                         parameters, part[i]);
+      detail::add_row(detail::compare_row(plan, a.data() + first * width, b.data() + first * width,
+                                          std::min(kBlock, n - first), *scratch),
+                      part[i]);
+      detail::drain_bins(*scratch, part[i].ulp_max, part[i].ulp_histogram);
     });
     for (const auto& p : part) total.merge(p);
   }

@@ -8,15 +8,36 @@
 namespace concord::detail {
 namespace {
 
-CellVerdict decide(bool accepted, const char* metric, double value, const char* relation, double threshold,
-                   std::string rest = {}) {
-  CellVerdict v;
-  v.accepted = accepted;
-  v.metric = metric;
-  v.value = value;
-  v.threshold = threshold;
-  v.rule = fmt::format("{} {:.6g} {} {:g}{}", metric, value, relation, threshold, rest);
-  return v;
+Judgement decide(bool accepted, std::string_view metric, double value, const char* relation, double threshold) {
+  Judgement j;
+  j.accepted = accepted;
+  j.metric = metric;
+  j.value = value;
+  j.relation = relation;
+  j.threshold = threshold;
+  return j;
+}
+Judgement with(Judgement j, Judgement::Rest rest, double first = 0, double second = 0) {
+  j.rest = rest;
+  j.more[0] = first;
+  j.more[1] = second;
+  return j;
+}
+
+std::string rest_of(const Judgement& j) {
+  switch (j.rest) {
+    case Judgement::Rest::kPaper:
+      return fmt::format(", Pm {}, Pw {}, mean in range", j.pm_skipped ? "not applicable" : "above",
+                         j.pw_skipped ? "not applicable" : "above");
+    case Judgement::Rest::kSeed:
+      return fmt::format(" and Pe {:.6g} < {:g}", j.more[0], j.more[1]);
+    case Judgement::Rest::kToploc:
+      return fmt::format(", mantissa error mean {:.4g}, median {:.4g}", j.more[0], j.more[1]);
+    case Judgement::Rest::kNone:
+    case Judgement::Rest::kSpecial:
+      break;
+  }
+  return {};
 }
 
 // "not below" is what a NaN is, too; say which of the two it was.
@@ -25,18 +46,25 @@ const char* not_above(double value) { return std::isnan(value) ? "is not >" : "<
 
 }  // namespace
 
-CellVerdict special_verdict(std::uint64_t special) {
-  CellVerdict v = decide(false, "special", static_cast<double>(special), ">", 0);
-  v.rule = fmt::format("special: the class (finite, infinite, NaN) of {} element{} differs", special,
-                       special == 1 ? "" : "s");
+CellVerdict describe(const Judgement& j, std::int64_t layer, std::int32_t position) {
+  CellVerdict v{layer, position, j.accepted, j.pm_skipped, std::string(j.metric), j.value, j.threshold, {}};
+  if (j.rest == Judgement::Rest::kSpecial)
+    v.rule = fmt::format("special: the class (finite, infinite, NaN) of {} element{} differs", j.value,
+                         j.value == 1 ? "" : "s");
+  else
+    v.rule = fmt::format("{} {:.6g} {} {:g}{}", j.metric, j.value, j.relation, j.threshold, rest_of(j));
   return v;
 }
 
-CellVerdict judge_paper(const Profile& p, const ElementStats& s) {
+Judgement special_verdict(std::uint64_t special) {
+  return with(decide(false, "special", static_cast<double>(special), ">", 0), Judgement::Rest::kSpecial);
+}
+
+Judgement judge_paper(const Profile& p, const ElementStats& s) {
   if (s.special > 0) return special_verdict(s.special);
   const double pe = s.pe(), mean = s.mean_error_signed();
   const auto pm = s.pm(p.pm_min_count), pw = s.pw();
-  CellVerdict v;
+  Judgement v;
   if (!(pe < p.pe_max))
     v = decide(false, "Pe", pe, not_below(pe), p.pe_max);
   else if (pm && !(*pm > p.pm_min))
@@ -46,29 +74,28 @@ CellVerdict judge_paper(const Profile& p, const ElementStats& s) {
   else if (!(mean >= -p.mean_max && mean <= p.mean_max))
     v = decide(false, "mean_error", mean, "is outside +-", p.mean_max);
   else
-    v = decide(
-        true, "Pe", pe, "<", p.pe_max,
-        fmt::format(", Pm {}, Pw {}, mean in range", pm ? "above" : "not applicable", pw ? "above" : "not applicable"));
+    v = with(decide(true, "Pe", pe, "<", p.pe_max), Judgement::Rest::kPaper);
   v.pm_skipped = !pm;
+  v.pw_skipped = !pw;
   return v;
 }
 
 // Three branches, as in the original. The third is unreachable: Pm and Pw are shares of disjoint events, so they cannot
 // be above 0.75 and 0.50 at once (and whatever passes it passes the second). It stays, so that a reader can lay the
 // rule beside the original.
-CellVerdict judge_seed(const Profile& p, const SeedStats& s, std::uint64_t special) {
+Judgement judge_seed(const Profile& p, const SeedStats& s, std::uint64_t special) {
   if (special > 0) return special_verdict(special);
   const double mean = std::fabs(s.mean_error);
   if (mean < p.mean_exact) return decide(true, "mean_error", mean, "<", p.mean_exact);
   if (mean < p.mean_max && s.pe < p.pe_max)
-    return decide(true, "mean_error", mean, "<", p.mean_max, fmt::format(" and Pe {:.6g} < {:g}", s.pe, p.pe_max));
+    return with(decide(true, "mean_error", mean, "<", p.mean_max), Judgement::Rest::kSeed, s.pe, p.pe_max);
   if (s.pe < p.pe_max && s.pm > p.pm_min && s.pw > p.pw_min && mean < p.mean_max)
     return decide(true, "Pe", s.pe, "<", p.pe_max);
   if (!(mean < p.mean_max)) return decide(false, "mean_error", mean, not_below(mean), p.mean_max);
   return decide(false, "Pe", s.pe, not_below(s.pe), p.pe_max);
 }
 
-CellVerdict judge_toploc(const Profile& p, const ToplocStats& s, std::uint64_t special) {
+Judgement judge_toploc(const Profile& p, const ToplocStats& s, std::uint64_t special) {
   if (special > 0) return special_verdict(special);
   const double mismatches = static_cast<double>(s.exponent_mismatches);
   if (mismatches > p.exponent_mismatches_max)
@@ -77,11 +104,11 @@ CellVerdict judge_toploc(const Profile& p, const ToplocStats& s, std::uint64_t s
     return decide(false, "mantissa_mean", s.mantissa_mean, ">", p.mantissa_mean_max);
   if (!(s.mantissa_median <= p.mantissa_median_max))
     return decide(false, "mantissa_median", s.mantissa_median, ">", p.mantissa_median_max);
-  return decide(true, "exponent_mismatches", mismatches, "<=", p.exponent_mismatches_max,
-                fmt::format(", mantissa error mean {:.4g}, median {:.4g}", s.mantissa_mean, s.mantissa_median));
+  return with(decide(true, "exponent_mismatches", mismatches, "<=", p.exponent_mismatches_max),
+              Judgement::Rest::kToploc, s.mantissa_mean, s.mantissa_median);
 }
 
-CellVerdict judge_calibrated(const CalibratedLimit& limit, const ElementStats& s) {
+Judgement judge_calibrated(const CalibratedLimit& limit, const ElementStats& s) {
   if (s.special > 0) return special_verdict(s.special);
   const double rel_l2 = s.rel_l2(), ulp = static_cast<double>(s.ulp_quantile(0.99));
   if (std::isfinite(limit.rel_l2_max) && !(rel_l2 <= limit.rel_l2_max))

@@ -44,7 +44,7 @@ TEST(JudgePaper, PmBelowThirtyMismatchesIsSkippedAndSaidSo) {
   const auto few = judge_paper(paper(), chunk(29, 0, 960));
   EXPECT_TRUE(few.accepted);
   EXPECT_TRUE(few.pm_skipped);
-  EXPECT_NE(few.rule.find("Pm not applicable"), std::string::npos);
+  EXPECT_NE(describe(few).rule.find("Pm not applicable"), std::string::npos);
   const auto enough = judge_paper(paper(), chunk(30, 0, 960));
   EXPECT_FALSE(enough.accepted);
   EXPECT_FALSE(enough.pm_skipped);
@@ -146,8 +146,7 @@ TEST(Conclude, NothingJudgedIsInconclusive) {
 }
 
 TEST(Conclude, SpecialRefusesWhateverTheRate) {
-  auto special = special_verdict(2);
-  special.layer = 16;
+  auto special = describe(special_verdict(2), 16);
   auto c = counted(1000, 1000);
   conclude(Profile{}, &special, c);
   EXPECT_EQ(c.verdict, Verdict::kReject);

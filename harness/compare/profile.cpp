@@ -124,8 +124,8 @@ Status read_calibrated(const JsonFields& f, Profile& p) {
     CONCORD_TRY(CalibratedLimit limit, read_limit(entry));
     for (const auto& other : p.limits)
       if (other.activations == limit.activations && other.class_name == limit.class_name && other.model == limit.model)
-        return entry.error("duplicate_limit", fmt::format("two entries for {}/{}/{}", limit.activations,
-                                                          limit.class_name, limit.model));
+        return entry.error("duplicate_limit",
+                           fmt::format("two entries for {}/{}/{}", limit.activations, limit.class_name, limit.model));
     p.limits.push_back(std::move(limit));
   }
   return {};
