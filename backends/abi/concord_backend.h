@@ -25,7 +25,10 @@ typedef enum { CONCORD_ALWAYS_IDENTICAL = 0, CONCORD_IDENTICAL_PER_CONFIGURATION
  * EMBEDDING         ids I32 [T]                                                y [T,K]                    weight [V,K]
  * RMSNORM           x [R,N], gain F32 [N]                                      y [R,N]                    eps: x * rsqrt(mean(x^2) + eps) * gain
  * LAYERNORM         x [R,N], gain F32 [N], shift F32 [N]                       y [R,N]                    eps
- * MATMUL            x [T,K], optional bias F32 [N]                             y [T,N] = x W^T + bias     weight [N,K]
+ * MATMUL            x [T,K], optional bias F32 [N], optional z [T,N]           y [T,N] = x W^T + bias     weight [N,K]; with z one of the flags
+ *                                                                                                         CONCORD_PLUS: y = ADD(z, x W^T + bias),
+ *                                                                                                         CONCORD_GATED: y = SWIGLU(z, x W^T + bias); these
+ *                                                                                                         have the bits of the two operators one by one
  * ROPE              x [T,H,D], cos [P,D/2], sin [P,D/2], positions I32 [T]     y [T,H,D]                  pairs (i, i + D/2)
  * KV_APPEND         k [T,G,D], v [T,G,D], rows I32 [T]                         kc [P,G,D], vc [P,G,D]     row t goes to cache row rows[t], all distinct;
  *                                                                              (I8: ks, vs F32 [P,G])     an I8 cache also gets the scales of out[2] and out[3]
@@ -41,10 +44,10 @@ typedef enum { CONCORD_ALWAYS_IDENTICAL = 0, CONCORD_IDENTICAL_PER_CONFIGURATION
  * Activations (x, y, q, k, v, gate, up, a, b) share one dtype: F32, F16, BF16 or F64. cos and sin are F64 with F64 activations, else F32. The KV
  * cache may have another float dtype, or be I8: a head of a row then has one scale, max|x| / 127 in F32, and holds rint(x / scale), the quotient in F32,
  * to nearest even (0 where the scale is 0; a head that is not finite gets a NaN scale); its value is the exact product of the two. `sequence_rows`
- * divides the cache among several sequences: row r belongs to sequence r / sequence_rows; 0: all rows are one sequence. In place: the output of RMSNORM, LAYERNORM, ROPE, SWIGLU, GELU, ADD and SOFTMAX may be in[0] itself; any
+ * divides the cache among several sequences: row r belongs to sequence r / sequence_rows; 0: all rows are one sequence. In place: the output of RMSNORM, LAYERNORM, ROPE, SWIGLU, GELU, ADD and SOFTMAX may be in[0] itself, that of MATMUL z; any
  * other overlap of an output with an operand is refused. Values are read exactly, computed in `accumulate` (F32, or F64 with F64 activations), and rounded once on store. */
 typedef enum { CONCORD_OP_EMBEDDING = 0, CONCORD_OP_RMSNORM, CONCORD_OP_LAYERNORM, CONCORD_OP_MATMUL, CONCORD_OP_ROPE, CONCORD_OP_KV_APPEND, CONCORD_OP_ATTENTION, CONCORD_OP_SWIGLU, CONCORD_OP_GELU, CONCORD_OP_ADD, CONCORD_OP_SOFTMAX, CONCORD_OP_TOPK_ROUTING, CONCORD_OP_ARGMAX, CONCORD_OP_COUNT } concord_op;
-enum { CONCORD_GELU_TANH = 1u, CONCORD_NORMALISE = 2u }; /* concord_call.flags */
+enum { CONCORD_GELU_TANH = 1u, CONCORD_NORMALISE = 2u, CONCORD_PLUS = 4u, CONCORD_GATED = 8u }; /* concord_call.flags */
 enum { CONCORD_MAX_IN = 6, CONCORD_MAX_OUT = 4, CONCORD_MAX_RANK = 4 };
 
 typedef struct concord_device concord_device; /* opaque, the plug-in's */

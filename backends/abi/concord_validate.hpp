@@ -47,8 +47,8 @@ inline constexpr OpSpec kOps[CONCORD_OP_COUNT] = {
      {{"y", "RN", Kind::kActivation}}, nullptr, 0},
     {"layernorm", {{"x", "RN", Kind::kActivation}, {"gain", "N", Kind::kF32}, {"shift", "N", Kind::kF32}},
      {{"y", "RN", Kind::kActivation}}, nullptr, 0},
-    {"matmul", {{"x", "TK", Kind::kActivation}, {"bias", "N", Kind::kF32, true}},
-     {{"y", "TN", Kind::kActivation}}, "NK", -1},
+    {"matmul", {{"x", "TK", Kind::kActivation}, {"bias", "N", Kind::kF32, true}, {"z", "TN", Kind::kActivation, true}},
+     {{"y", "TN", Kind::kActivation}}, "NK", 2},
     {"rope", {{"x", "THD", Kind::kActivation}, {"cos", "Ph", Kind::kAngle}, {"sin", "Ph", Kind::kAngle},
               {"positions", "T", Kind::kIndex}}, {{"y", "THD", Kind::kActivation}}, nullptr, 0},
     {"kv_append",
@@ -69,7 +69,7 @@ inline constexpr OpSpec kOps[CONCORD_OP_COUNT] = {
     {"argmax", {{"x", "TV", Kind::kActivation}}, {{"index", "T", Kind::kIndex}}, nullptr, -1},
 };
 inline constexpr std::uint32_t kFlagsOf[CONCORD_OP_COUNT] = {
-    0, 0, 0, 0, 0, 0, 0, 0, CONCORD_GELU_TANH, 0, 0, CONCORD_NORMALISE, 0};
+    0, 0, 0, CONCORD_PLUS | CONCORD_GATED, 0, 0, 0, 0, CONCORD_GELU_TANH, 0, 0, CONCORD_NORMALISE, 0};
 // clang-format on
 
 constexpr const char* op_name(std::uint32_t op) { return op < CONCORD_OP_COUNT ? kOps[op].name : "unknown operator"; }
@@ -252,6 +252,11 @@ class CallCheck {
     if (norm && !(call_.eps >= 0 && std::isfinite(call_.eps)))
       return bad("%s: eps must be finite and not negative", spec_->name);
     if (call_.op == CONCORD_OP_ATTENTION && !std::isfinite(call_.scale)) return bad("attention: scale must be finite");
+    if (call_.op == CONCORD_OP_MATMUL) {
+      const bool has_z = call_.n_in > 2 && !absent(call_.in[2]);
+      if (call_.flags == (CONCORD_PLUS | CONCORD_GATED) || has_z != (call_.flags != 0))
+        return bad("matmul: z needs exactly one of the flags PLUS and GATED, and a flag needs z");
+    }
     if (call_.sequence_rows < 0) return bad("%s: sequence_rows is negative", spec_->name);
     if (call_.sequence_rows != 0 && call_.op != CONCORD_OP_ATTENTION)
       return bad("%s takes no sequence_rows", spec_->name);

@@ -17,6 +17,8 @@ struct Product {
   std::size_t tokens;
   const float* bias;         // or NULL
   const concord_tensor& y;
+  const concord_tensor* z;  // or NULL
+  bool gated;               // how z is combined
 
   std::size_t operand_bytes() const { return tiles.bf16 ? 2 : 4; }
   std::size_t block() const {  // inputs that are summed before they are added to the total
@@ -25,17 +27,30 @@ struct Product {
   }
 };
 
+// The sums of n neighbouring elements, rounded to the type of z and combined with its elements from `at` on.
+void combine(const Kernels& k, const concord_tensor& z, bool gated, std::size_t at, std::size_t n, float* values) {
+  float other[4 * 16];
+  k.load(z.dtype, concord_abi::bytes_of(z) + at * concord_abi::dtype_bytes(z.dtype), n, other);
+  if (z.dtype != CONCORD_F32) {
+    std::uint16_t rounded[4 * 16];
+    k.store(z.dtype, values, n, rounded);
+    k.load(z.dtype, rounded, n, values);
+  }
+  (gated ? k.swiglu : k.add)(other, values, values, n);
+}
+
 // Sums of one token and panel -> y.
 void finish(const Product& m, std::size_t panel, std::size_t token, const float* sums) {
   const std::size_t first = panel * m.w.width, n = std::min(m.w.width, m.w.rows - first);
   const float* scales = m.w.row_scales.empty() ? nullptr : m.w.row_scales.data() + first;
   const float* bias = m.bias ? m.bias + first : nullptr;
   std::byte* to = concord_abi::bytes_of(m.y) + (token * m.w.rows + first) * concord_abi::dtype_bytes(m.y.dtype);
-  if (m.y.dtype == CONCORD_F32)
-    return m.device.kernels.finish(sums, scales, bias, n, reinterpret_cast<float*>(to));
+  const Kernels& k = m.device.kernels;
+  if (m.y.dtype == CONCORD_F32 && !m.z) return k.finish(sums, scales, bias, n, reinterpret_cast<float*>(to));
   float values[4 * 16];
-  m.device.kernels.finish(sums, scales, bias, n, values);
-  m.device.kernels.store(m.y.dtype, values, n, to);
+  k.finish(sums, scales, bias, n, values);
+  if (m.z) combine(k, *m.z, m.gated, token * m.w.rows + first, n, values);
+  k.store(m.y.dtype, values, n, to);
 }
 
 // Few tokens: every panel is read once, in the width it is stored in.
@@ -127,7 +142,8 @@ void onednn_matmul(Context& c, const float* bias) {
   const concord_weight& w = *c.call.weight;
   const concord_tensor& y = c.call.out[0];
   const std::size_t tokens = dim(y, 0), n = dim(y, 1);
-  const bool direct = y.dtype == CONCORD_F32;
+  const bool direct = y.dtype == CONCORD_F32 && !c.call.flags;
+  constexpr std::size_t kPiece = 64;  // what combine() takes at once
   if (!direct && d.y_wide.size() < tokens * n) d.y_wide.resize(tokens * n);
   float* sums = direct ? reinterpret_cast<float*>(concord_abi::bytes_of(y)) : d.y_wide.data();
   const std::string& impl = d.onednn->run(operand(d, c.call.in[0]), w.library, bias, sums, tokens, n, w.packed.cols);
@@ -139,7 +155,11 @@ void onednn_matmul(Context& c, const float* bias) {
   c.witness.determinism = CONCORD_IDENTICAL_PER_CONFIGURATION;
   if (!direct)
     d.parallel(tokens, n, [&](std::size_t begin, std::size_t end) {
-      d.kernels.store(y.dtype, sums + begin * n, (end - begin) * n, row_of(y, begin, n));
+      for (std::size_t at = begin * n; at < end * n; at += kPiece) {
+        const std::size_t count = std::min(kPiece, end * n - at);
+        if (c.call.flags) combine(d.kernels, c.call.in[2], c.call.flags == CONCORD_GATED, at, count, sums + at);
+        d.kernels.store(y.dtype, sums + at, count, concord_abi::bytes_of(y) + at * concord_abi::dtype_bytes(y.dtype));
+      }
     });
 }
 
@@ -153,7 +173,8 @@ concord_status matmul(Context& c) {
     onednn_matmul(c, bias);
     return CONCORD_OK;
   }
-  const Product m{d, *d.variant.tiles, c.call.weight->packed, operand(d, c.call.in[0]), dim(c.call.in[0], 0), bias, c.call.out[0]};
+  const Product m{d, *d.variant.tiles, c.call.weight->packed, operand(d, c.call.in[0]), dim(c.call.in[0], 0), bias,
+                  c.call.out[0], c.call.flags ? &c.call.in[2] : nullptr, c.call.flags == CONCORD_GATED};
   std::snprintf(c.witness.kernel, sizeof c.witness.kernel, "matmul: cpu %s, %s weights", m.tiles.name, form_name(m.w.form));
   if (m.tokens <= m.tiles.rows)
     thin(m);

@@ -46,8 +46,7 @@ Status Decoder::allocate() {
       {&x_, max_step_ * s.hidden, act},          {&normed_, max_step_ * s.hidden, act},
       {&q_, max_step_ * q_width, act},           {&k_, max_step_ * kv_width, act},
       {&v_, max_step_ * kv_width, act},          {&attended_, max_step_ * q_width, act},
-      {&projected_, max_step_ * s.hidden, act},  {&gate_, max_step_ * s.intermediate, act},
-      {&up_, max_step_ * s.intermediate, act},   {&logits_, std::min(max_step_, kLogitRows) * s.vocab, act}};
+      {&gate_, max_step_ * s.intermediate, act}, {&logits_, std::min(max_step_, kLogitRows) * s.vocab, act}};
   for (const auto& [target, elements, dtype] : plan) {
     CONCORD_TRY(*target, buffer(elements, dtype));
   }
@@ -101,13 +100,14 @@ Status Decoder::norm(const Buffer& x, const Buffer& gain, const Buffer& y, std::
 }
 
 Status Decoder::linear(const Buffer& x, const Weight& weight, const Buffer& bias, const Buffer& y, std::int64_t rows,
-                       std::int64_t in, std::int64_t out) {
+                       std::int64_t in, std::int64_t out, std::uint32_t flag) {
   concord_call c = call(CONCORD_OP_MATMUL);
-  c.n_in = bias.size() > 0 ? 2 : 1, c.n_out = 1;
+  c.n_in = flag ? 3 : bias.size() > 0 ? 2 : 1, c.n_out = 1;
   c.in[0] = activations(x, {rows, in});
   if (bias.size() > 0) c.in[1] = tensor_of(DType::kF32, {out}, bias);
   c.weight = weight.get();
   c.out[0] = activations(y, {rows, out});
+  if (flag) c.in[2] = c.out[0], c.flags = flag;
   return device_->run(c);
 }
 
@@ -162,15 +162,6 @@ Status Decoder::attend(std::size_t layer, std::int64_t rows) {
   return device_->run(c);
 }
 
-Status Decoder::add_to_residual(const Buffer& y, std::int64_t rows) {
-  concord_call c = call(CONCORD_OP_ADD);
-  c.n_in = 2, c.n_out = 1;
-  c.in[0] = activations(x_, {rows, model_->spec().hidden});
-  c.in[1] = activations(y, {rows, model_->spec().hidden});
-  c.out[0] = c.in[0];
-  return device_->run(c);
-}
-
 Status Decoder::attention_block(std::size_t layer, std::int64_t rows) {
   const ModelSpec& s = model_->spec();
   const LayerWeights& w = model_->layers()[layer];
@@ -187,8 +178,7 @@ Status Decoder::attention_block(std::size_t layer, std::int64_t rows) {
   CONCORD_CHECK(rotate(k_, rows, s.kv_heads));
   CONCORD_CHECK(append_to_cache(layer, rows));
   CONCORD_CHECK(attend(layer, rows));
-  CONCORD_CHECK(linear(attended_, w.o, w.o_bias, projected_, rows, q_width, s.hidden));
-  return add_to_residual(projected_, rows);
+  return linear(attended_, w.o, w.o_bias, x_, rows, q_width, s.hidden, CONCORD_PLUS);
 }
 
 Status Decoder::mlp_block(std::size_t layer, std::int64_t rows) {
@@ -196,15 +186,8 @@ Status Decoder::mlp_block(std::size_t layer, std::int64_t rows) {
   const LayerWeights& w = model_->layers()[layer];
   CONCORD_CHECK(norm(x_, w.post_norm, normed_, rows, s.hidden));
   CONCORD_CHECK(linear(normed_, w.gate, w.gate_bias, gate_, rows, s.hidden, s.intermediate));
-  CONCORD_CHECK(linear(normed_, w.up, w.up_bias, up_, rows, s.hidden, s.intermediate));
-  concord_call c = call(CONCORD_OP_SWIGLU);
-  c.n_in = 2, c.n_out = 1;
-  c.in[0] = activations(gate_, {rows, s.intermediate});
-  c.in[1] = activations(up_, {rows, s.intermediate});
-  c.out[0] = c.in[0];
-  CONCORD_CHECK(device_->run(c));
-  CONCORD_CHECK(linear(gate_, w.down, w.down_bias, projected_, rows, s.intermediate, s.hidden));
-  return add_to_residual(projected_, rows);
+  CONCORD_CHECK(linear(normed_, w.up, w.up_bias, gate_, rows, s.hidden, s.intermediate, CONCORD_GATED));
+  return linear(gate_, w.down, w.down_bias, x_, rows, s.intermediate, s.hidden, CONCORD_PLUS);
 }
 
 Status Decoder::emit(const HiddenSink* sink, std::int64_t layer, const Buffer& from, std::int64_t start, std::int64_t first_row,

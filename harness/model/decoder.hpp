@@ -63,11 +63,12 @@ class Decoder {
   Status attention_block(std::size_t layer, std::int64_t rows);
   Status mlp_block(std::size_t layer, std::int64_t rows);
   Status norm(const Buffer& x, const Buffer& gain, const Buffer& y, std::int64_t rows, std::int64_t width);
-  Status linear(const Buffer& x, const Weight& weight, const Buffer& bias, const Buffer& y, std::int64_t rows, std::int64_t in, std::int64_t out);
+  // flag 0: y = x W^T + bias; CONCORD_PLUS and CONCORD_GATED: added to y, or gated by it.
+  Status linear(const Buffer& x, const Weight& weight, const Buffer& bias, const Buffer& y, std::int64_t rows, std::int64_t in, std::int64_t out,
+                std::uint32_t flag = 0);
   Status rotate(const Buffer& x, std::int64_t rows, std::int64_t heads);
   Status append_to_cache(std::size_t layer, std::int64_t rows);
   Status attend(std::size_t layer, std::int64_t rows);
-  Status add_to_residual(const Buffer& y, std::int64_t rows);
   Status check(std::span<const DecoderStep> steps) const;
   Status place(std::span<const DecoderStep> steps, std::int64_t rows);
   Status emit(std::span<const DecoderStep> steps, std::int64_t layer, const Buffer& from);
@@ -81,7 +82,7 @@ class Decoder {
   std::int64_t capacity_ = 0, max_step_ = 0, sequences_ = 1, last_rows_ = 0;
   std::uint64_t buffer_bytes_ = 0;
   Buffer ids_, positions_, rows_, cos_, sin_;                                  // rows_: where each token goes in the cache
-  Buffer x_, normed_, q_, k_, v_, attended_, projected_, gate_, up_, logits_;  // [max_step, ...]
+  Buffer x_, normed_, q_, k_, v_, attended_, gate_, logits_;  // [max_step, ...]
   std::vector<Buffer> k_cache_, v_cache_;                                      // per layer [sequences * capacity, kv_heads, head_dim]
   std::vector<Buffer> k_scale_, v_scale_;                                      // int8 caches: per layer [sequences * capacity, kv_heads]
   std::vector<std::byte> staging_;                                             // host copy of one step's logits
