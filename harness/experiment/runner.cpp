@@ -6,6 +6,7 @@
 #include <chrono>
 
 #include "experiment/capture_sink.hpp"
+#include "experiment/lanes.hpp"
 #include "experiment/provenance.hpp"
 
 namespace concord {
@@ -30,7 +31,7 @@ Result<CaptureHeader> make_header(const Device& device, const LoadedModel& model
   h.nonce = r.nonce;
   h.role = role;
   h.configuration = {{"device", device.facts().id}, {"precision", model.precision().name()},
-                     {"threads", device.threads()}, {"chunk", r.chunk}, {"batch", 1}};
+                     {"threads", device.threads()}, {"chunk", r.chunk}, {"batch", 1 + r.companions.size()}};
   h.hidden = spec.hidden;
   h.dtype = model.precision().capture_dtype();
   h.model_layers = spec.layers;
@@ -65,18 +66,14 @@ Status prefill(Decoder& decoder, std::span<const std::int32_t> tokens, std::int6
   return {};
 }
 
-Status decode(Decoder& decoder, const RunRequest& r, const HiddenSink* sink, const std::atomic<bool>& stop, std::vector<float> logits,
-              RunOutcome& out) {
+Status decode(Lanes& lanes, const RunRequest& r, const HiddenSink* sink, const std::atomic<bool>& stop, RunOutcome& out) {
   for (std::int64_t i = 0; i < r.workload.new_tokens; ++i) {
     if (stop) return fail(ErrorKind::kInterrupted, "run.interrupted", fmt::format("interrupted after {} new tokens", i));
-    const auto position = static_cast<std::int64_t>(out.tokens.size());
-    CONCORD_TRY(const std::int32_t token, choose_token(r.workload.sampler, logits, position));
-    out.logit_top.push_back(logits[static_cast<std::size_t>(token)]);
-    out.tokens.push_back(token);
+    CONCORD_CHECK(lanes.choose(r.workload.sampler, out.logit_top.emplace_back()));
     if (i + 1 == r.workload.new_tokens) break;  // the last token is never fed back
-    CONCORD_CHECK(decoder.forward(std::span(&token, 1), position, sink));
-    CONCORD_TRY(logits, decoder.logits(0, 1));
+    CONCORD_CHECK(lanes.step(sink));
   }
+  out.tokens = lanes.tokens();
   return {};
 }
 
@@ -110,18 +107,19 @@ Result<RunOutcome> run_prover(Device& device, const LoadedModel& model, const Ru
   CONCORD_TRY(const CaptureHeader header, make_header(device, model, r, "prover"));
   const std::int64_t prompt = header.prompt_tokens, step = r.chunk > 0 ? std::min(r.chunk, prompt) : prompt;
   CONCORD_TRY(CaptureSink capture, CaptureSink::to_file(r.out, header, model.precision().activations, step));
-  CONCORD_TRY(Decoder decoder, Decoder::create(device, model, prompt + r.workload.new_tokens, step));
-  RunOutcome out{.tokens = r.workload.tokens, .buffer_bytes = decoder.buffer_bytes()};
+  std::vector<std::vector<std::int32_t>> prompts{r.workload.tokens};
+  prompts.insert(prompts.end(), r.companions.begin(), r.companions.end());
+  std::int64_t longest = 0;
+  for (const auto& p : prompts) longest = std::max(longest, static_cast<std::int64_t>(p.size()));
+  CONCORD_TRY(Decoder decoder, Decoder::create(device, model, longest + r.workload.new_tokens, Lanes::widest(prompts, step),
+                                               static_cast<std::int64_t>(prompts.size())));
+  RunOutcome out{.buffer_bytes = decoder.buffer_bytes()};
+  Lanes lanes(decoder, model.spec().vocab, std::move(prompts));
   const Stopwatch prefill_time;
-  std::vector<float> logits;
-  CONCORD_CHECK(prefill(decoder, r.workload.tokens, step, capture.sink(), stop, [&](std::int64_t first, std::int64_t rows) -> Status {
-    if (first + rows < prompt) return {};
-    CONCORD_TRY(logits, decoder.logits(rows - 1, 1));
-    return {};
-  }));
+  CONCORD_CHECK(lanes.prefill(step, capture.sink(), stop));
   out.prefill_seconds = prefill_time.seconds();
   const Stopwatch decode_time;
-  CONCORD_CHECK(decode(decoder, r, capture.sink(), stop, std::move(logits), out));
+  CONCORD_CHECK(decode(lanes, r, capture.sink(), stop, out));
   out.decode_seconds = decode_time.seconds();
   CONCORD_CHECK(finish(capture, device, out));
   return out;
