@@ -31,6 +31,8 @@ def open_capture(path):
     header.pop("__metadata__")
     out = []
     for name, tensor in sorted(header.items(), key=lambda item: item[1]["data_offsets"]):
+        if len(tensor["shape"]) != 2:
+            continue  # the lists of tokens and positions
         if tensor["dtype"] != "F32":
             raise SystemExit(f"{path}: {name}: expected F32, found {tensor['dtype']}")
         shape, begin = tensor["shape"], 8 + size + tensor["data_offsets"][0]

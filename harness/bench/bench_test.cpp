@@ -10,6 +10,7 @@
 #include "bench/compare_bench.hpp"
 #include "bench/cost.hpp"
 #include "bench/growth.hpp"
+#include "bench/load.hpp"
 #include "bench/memory.hpp"
 #include "bench/model_bench.hpp"
 #include "bench/model_session.hpp"
@@ -68,6 +69,17 @@ TEST(MemoryStatus, SeesAnAllocation) {
   std::vector<char> block(std::size_t{64} << 20, 1);
   EXPECT_GE(read_memory().anonymous, before + (std::uint64_t{60} << 20));
   EXPECT_EQ(block[12345], 1);
+}
+
+TEST(Load, CountsEverythingButIdleAndWaiting) {
+  const auto busy = parse_busy_seconds("cpu  100 20 30 9999 500 4 5 6 0 0\ncpu0 1 1 1 1 1 1 1 1\n", 100);
+  ASSERT_TRUE(busy);
+  EXPECT_EQ(*busy, 1.65);
+  EXPECT_FALSE(parse_busy_seconds("cpu 1 2 3", 100));
+  EXPECT_FALSE(parse_busy_seconds("intr 1 2 3 4 5 6 7 8 9", 100));
+  const OtherLoad load;
+  EXPECT_GE(load.share(), 0);
+  EXPECT_LE(load.share(), 1);
 }
 
 TEST(Blocks, KeepsEveryRepetitionInOrder) {

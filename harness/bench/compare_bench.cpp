@@ -4,6 +4,7 @@
 
 #include <algorithm>
 
+#include "bench/load.hpp"
 #include "bench/peaks.hpp"
 #include "bench/stopwatch.hpp"
 #include "compare/compare.hpp"
@@ -110,7 +111,9 @@ Result<CompareMeasurement> measure(const std::string& subject_path, const std::s
   m.peak_reset = reset_peak_memory();
   CONCORD_TRY([[maybe_unused]] const Sample warm_up, pair.once(0));
   const auto once = [&](int repetition) { return pair.once(repetition); };
+  const OtherLoad load;
   CONCORD_TRY(m.samples, run_block("compare", o.repetitions, stop, once));
+  m.others = load.share();
   const Memory memory = read_memory();
   m.peak_anonymous = memory.peak - std::min(memory.peak, memory.file_backed);
   m.anonymous = memory.anonymous, m.file_backed = memory.file_backed;

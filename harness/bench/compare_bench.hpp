@@ -31,8 +31,8 @@ struct CompareMeasurement {
   std::vector<Sample> samples;
   std::uint64_t peak_anonymous = 0, anonymous = 0,
                 file_backed = 0;  // [bytes]; the first above the mapped files, during the measurement
-  bool peak_reset =
-      false;  // false: the kernel did not let the peak be reset, peak_anonymous covers the process's whole life
+  bool peak_reset = false;  // false: the kernel did not let the peak be reset, peak_anonymous covers the process's life
+  double others = 0;        // share of all processors that other programs used during the repetitions
   std::vector<std::string> verdicts;  // "paper ACCEPT 512/512 chunks"
 };
 

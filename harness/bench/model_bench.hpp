@@ -38,6 +38,7 @@ struct Block {
   double matmul_flops = 0, attention_flops = 0, bytes = 0;  // per repetition; 0: not stated
   std::vector<Sample> samples;
   Peaks before, after;
+  double others = 0;  // share of all processors that other programs used during the repetitions
   Peaks peaks() const { return larger(before, after); }
 };
 

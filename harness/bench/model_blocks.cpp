@@ -3,6 +3,7 @@
 #include <algorithm>
 #include <cmath>
 
+#include "bench/load.hpp"
 #include "bench/model_session.hpp"
 #include "bench/synthetic.hpp"
 #include "experiment/runner.hpp"
@@ -106,7 +107,9 @@ namespace {
 
 Status run_between_peaks(Session& s, Block& block, const std::function<Result<Sample>(int)>& once) {
   block.before = measure_peaks(s.arithmetic, s.device->threads());
+  const OtherLoad load;
   CONCORD_TRY(block.samples, run_block(block.name, s.options->repetitions, *s.stop, once));
+  block.others = load.share();
   block.after = measure_peaks(s.arithmetic, s.device->threads());
   return {};
 }

@@ -1,6 +1,7 @@
 // Reports for a terminal.
 #include <fmt/format.h>
 
+#include <algorithm>
 #include <cmath>
 
 #include "bench/compare_bench.hpp"
@@ -35,6 +36,14 @@ std::string peak_row(const Block& b) {
   out += fmt::format("reading {:.1f} / {:.1f} GB/s, 1 thread {:.1f} / {:.1f}\n", b.before.read / kGiga,
                      b.after.read / kGiga, b.before.read_one / kGiga, b.after.read_one / kGiga);
   return out;
+}
+
+// A neighbour does not only slow a measurement down, it does so unevenly: a reader must know.
+constexpr double kBusy = 0.05;
+std::string others_text(double share) {
+  if (share <= kBusy) return {};
+  return fmt::format("WARNING   other programs used up to {:.0f} % of the processors during the measurement\n",
+                     100 * share);
 }
 
 std::string peaks_text(const ModelBenchReport& r) {
@@ -102,7 +111,9 @@ std::string render(const ModelBenchReport& r) {
     out += growth_text(*r.growth, "tokens",
                        fmt::format("{:.3f} of the operations with attention, {:.3f} without",
                                    r.growth->expected_slope(), r.growth_matmul_slope));
-  return out + peaks_text(r);
+  double others = 0;
+  for (const Block& b : r.blocks) others = std::max(others, b.others);
+  return out + peaks_text(r) + others_text(others);
 }
 
 std::string render(const CompareBenchReport& r) {
@@ -128,7 +139,7 @@ std::string render(const CompareBenchReport& r) {
                      m.peak_reset ? "" : " (over the life of this process: the kernel refused to reset it)",
                      mib(m.anonymous), mib(m.file_backed));
   if (r.growth) out += growth_text(*r.growth, "elements", "1 is in proportion");
-  return out;
+  return out + others_text(m.others);
 }
 
 }  // namespace concord::bench

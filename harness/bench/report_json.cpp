@@ -55,6 +55,7 @@ OrderedJson to_json(const Block& b) {
     j["time_with_over_without"] = spread_json(ratios(seconds_of(b.samples), extra_of(b.samples, "plain")));
   if (b.name == "verify")
     j["times_as_fast_as_generating"] = spread_json(ratios(extra_of(b.samples, "generate"), seconds_of(b.samples)));
+  j["others_share"] = b.others;
   j["peaks"] = {{"before", to_json(b.before)}, {"after", to_json(b.after)}};
   return j;
 }
@@ -130,6 +131,7 @@ OrderedJson to_json(const CompareBenchReport& r) {
                  {"peak_was_reset", m.peak_reset},
                  {"anonymous_bytes", m.anonymous},
                  {"file_bytes", m.file_backed}};
+  j["others_share"] = m.others;
   j["verdicts"] = m.verdicts;
   if (r.growth) j["growth"] = to_json(*r.growth);
   return j;
