@@ -63,6 +63,22 @@ TEST_F(Captures, ProveVerifyCompareInspectAndOpen) {
   EXPECT_EQ(concord("open " + at("p") + " --layer 8 --chunk 0 --out " + at("o.json")).exit, 0);
 }
 
+// Where a device sums every token alone, the company it has in a step must not show: equal Merkle roots.
+TEST_F(Captures, ABatchAndChunksChangeNoBit) {
+  const std::string common = "capture --backend cpu:strict --workload suites/workloads/byte-prompts.json:short --layers all --positions all --json --out ";
+  const auto root = [&](const std::string& options) {
+    const Outcome out = concord(common + at("c") + options);
+    EXPECT_EQ(out.exit, 0) << out.output;
+    const std::size_t at = out.output.find("\"root\": \"");
+    return at == std::string::npos ? std::string() : out.output.substr(at + 9, 64);
+  };
+  const std::string alone = root("");
+  EXPECT_EQ(alone.size(), 64u);
+  EXPECT_EQ(root(" --batch 4"), alone);
+  EXPECT_EQ(root(" --batch 3 --chunk 5 --threads 1"), alone);
+  EXPECT_EQ(concord(common + at("v") + " --batch 2 --replay " + at("c")).exit, 2);
+}
+
 TEST_F(Captures, SampledTokensAreTheSameOnEveryBackend) {
   const std::string common = " --workload suites/workloads/byte-sampled.json:medium --precision f32 ";
   std::string tokens;

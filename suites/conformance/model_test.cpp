@@ -4,6 +4,8 @@
 //   1e-12  the reference device (float64) against the NumPy decoder (float64): rounding of two different orders of summation over a few layers
 //   1e-5   float32 arithmetic against float64, relative L2 of a hidden-state row. Correct float32 engines reach 1e-6 to 8e-6 (docs/conformance.md), the mildest
 //          real deviation seen, a half-precision KV cache, gives 7e-4.
+#include "counting_new.hpp"
+#include "model/sampler.hpp"
 #include "states.hpp"
 
 namespace concord::testing_support {
@@ -146,6 +148,26 @@ TEST_F(OnFloat32Device, AnInt8CacheMeansTheSameEverywhere) {
   RecordProperty("apart", std::to_string(apart));
   EXPECT_GE(moved, 100 * kFloat32Limit) << "the cache was not quantised";
   EXPECT_LE(apart, std::sqrt(2.0) * moved);
+}
+
+// Decoding must not ask the allocator for anything once the first tokens are through: neither the harness nor, through the same operator new, the plug-in.
+TEST_F(OnDevice, DecodingATokenAllocatesNothing) {
+  if (device_ == "reference" || device_ == "cpu:onednn") GTEST_SKIP() << device_ << " allocates by design: one for clarity, one in its library";
+  const Model m = open(embedded_path());
+  auto session = load(device_, m, "bf16/bf16/int8");
+  ASSERT_TRUE(session) << session.error().to_string();
+  auto decoder = Decoder::create(*session->device, *session->model, 64, 1);
+  ASSERT_TRUE(decoder) << decoder.error().to_string();
+  std::vector<float> logits(static_cast<std::size_t>(m.spec.vocab));
+  std::uint64_t before = 0;
+  for (std::int64_t p = 0; p < 60; ++p) {
+    if (p == 10) before = allocations();
+    ASSERT_TRUE(decoder->forward(std::span(kText).subspan(static_cast<std::size_t>(p), 1), p));
+    ASSERT_TRUE(decoder->logits(0, 1, logits));
+    ASSERT_TRUE(choose_token({}, logits, p + 1));
+  }
+  EXPECT_GT(before, 0u) << "nothing is counted";
+  EXPECT_EQ(allocations() - before, 0u);
 }
 
 TEST_F(OnDevice, TheForcedVariantRanAndNothingFellBack) {
