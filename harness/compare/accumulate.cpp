@@ -149,11 +149,15 @@ GapCounts count_gaps(DType dtype, const std::byte* a, const std::byte* b, std::s
 }
 
 void drain_bins(Scratch& scratch, std::uint64_t ulp_max, std::vector<std::uint64_t>& histogram) {
-  std::uint32_t* fine = scratch.bins;
-  histogram[0] += fine[0];
-  // Octave o holds the distances 2^o to 2^(o+1) - 1 in 128 steps: below 2^8 each distance has its own, above it 16 make
-  // one bin.
+  // Octave o holds the distances 2^o to 2^(o+1) - 1 in 128 steps.
   const unsigned octaves = static_cast<unsigned>(std::bit_width(ulp_max));
+  std::uint32_t* fine = scratch.bins[0];
+  for (std::size_t t = 1; t < 4; ++t) {
+    for (std::size_t i = 0; i < 1 + 128 * octaves; ++i) fine[i] += scratch.bins[t][i];
+    std::fill_n(scratch.bins[t], 1 + 128 * octaves, 0u);
+  }
+  histogram[0] += fine[0];
+  // Below 2^8 each distance has its own bin, above it 16 steps make one.
   for (unsigned o = 0; o < octaves; ++o) {
     const std::uint32_t* steps = fine + 1 + 128 * o;
     if (o < 8) {
@@ -166,7 +170,7 @@ void drain_bins(Scratch& scratch, std::uint64_t ulp_max, std::vector<std::uint64
       histogram[256 + (o - 8) * 8 + bin] += sum;
     }
   }
-  std::fill(fine, fine + 1 + 128 * octaves, 0u);
+  std::fill_n(fine, 1 + 128 * octaves, 0u);
 }
 
 std::size_t ulp_bin(std::uint32_t ulp) {

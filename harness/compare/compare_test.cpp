@@ -3,6 +3,7 @@
 #include <unistd.h>
 
 #include <filesystem>
+#include <fstream>
 #include <functional>
 
 #include "compare/testing.hpp"
@@ -319,6 +320,35 @@ TEST_F(CompareCaptures, CalibratedUlpLimitUsesEachCell) {
   EXPECT_EQ(c.metric, "ulp_p99");
   EXPECT_EQ(c.first_failure->layer, 8);
   EXPECT_EQ(c.first_failure->position, 40);
+}
+
+// 200,000 cells in 8 profiles: what is kept per cell would show. 64 MiB is what docs/metrics.md promises.
+TEST_F(CompareCaptures, MemoryDoesNotGrowWithTheCells) {
+  auto h = header();
+  h.hidden = 8;
+  h.layers = {8, 16};
+  h.positions.clear();
+  for (std::int32_t i = 0; i < 100'000; ++i) h.positions.push_back(i);
+  h.tokens.assign(100'001, 1);
+  const auto value = [](std::int64_t, std::int32_t position, std::int64_t i) { return position % 7 + i; };
+  const auto a = capture(h, value), b = capture(h, value);
+  const auto anonymous_kib = [] {
+    std::ifstream status("/proc/self/status");
+    for (std::string line; std::getline(status, line);)
+      if (line.starts_with("RssAnon:")) return std::stol(line.substr(8));
+    return 0L;
+  };
+  const long before = anonymous_kib();
+  long most = 0;
+  std::uint64_t shown = 0;
+  CompareContext context;
+  context.on_verdict = [&](std::size_t, const CellVerdict&) {
+    if (++shown % 100'000 == 0) most = std::max(most, anonymous_kib() - before);
+  };
+  const auto results = run(a, b, {"seed", "seed", "seed", "seed", "rel-l2", "rel-l2", "rel-l2", "rel-l2"}, context);
+  EXPECT_EQ(shown, 8u * 200'000);
+  for (const auto& c : results) EXPECT_EQ(c.accepted, 200'000u) << c.profile << ": " << c.rule;
+  EXPECT_LT(std::max(most, anonymous_kib() - before), 64 << 10);
 }
 
 TEST_F(CompareCaptures, JsonCarriesTheVerdictAndNoBareInfinity) {

@@ -17,7 +17,8 @@ inline constexpr std::size_t kFineBins = 1 + 32 * 128;
 
 // What one thread needs while it works; none of it grows with the data.
 struct Scratch {
-  alignas(64) std::uint32_t bins[kFineBins]{};  // added to by every call
+  // Added to by every call; element i counts in table i mod 4, so that equal distances do not wait for each other.
+  alignas(64) std::uint32_t bins[4][kFineBins]{};
   alignas(64) float delta[kSegment + 32];  // |a - b| in the arrays' own dtype, widened; set where seed is asked for
 };
 

@@ -86,27 +86,40 @@ inline bool finite(const Sums& s) {
   return above_bits(room, -1) == 0xffu;
 }
 
-// --- the histogram of distances
-// ----------------------------------------------------------------------------------------
+// --- the histogram of distances --------------------------------------------------------------------------------
 
 constexpr std::uint16_t kOneIsBinOne = (127u << 7) - 1;  // upper half of 1.0f, less one
+constexpr std::size_t kBinOfOne = 1, kBinOfTwo = 1 + 128, kBinOfThree = 1 + 128 + 64;
 
-inline void bump(std::uint32_t* bins, const std::uint16_t* index, std::uint32_t by) {
-  for (int i = 0; i < 32; ++i) bins[index[i]] += by;
+using Bins = std::uint32_t (&)[4][kFineBins];
+
+// Indices are read back from memory: taking a register apart costs more of what is scarce here.
+inline void keep_in_memory(std::uint16_t* index) {
+  asm volatile("" : "+m"(*reinterpret_cast<std::uint16_t(*)[32]>(index)));
+}
+template <int kCount>
+inline void bump(Bins bins, const std::uint16_t* index, std::uint32_t by) {
+#pragma GCC unroll 32
+  for (int i = 0; i < kCount; i += 4) {
+    std::uint64_t four;
+    __builtin_memcpy(&four, index + i, sizeof four);
+    bins[0][four & 0xffff] += by;
+    bins[1][four >> 16 & 0xffff] += by;
+    bins[2][four >> 32 & 0xffff] += by;
+    bins[3][four >> 48] += by;
+  }
 }
 // Distances below 2^24 are exact floats, whose upper half is the exponent and seven more bits.
 inline void near_bins(const Ints& u, const Ints& v, std::uint16_t* index) {
   store_upper_halves(index, as_ints(to_floats(u)), as_ints(to_floats(v)), kOneIsBinOne);
-  // The indices are read back from memory: taking a register apart costs more of what is scarce here.
-  asm volatile("" : "+m"(*reinterpret_cast<std::uint16_t(*)[32]>(index)));
+  keep_in_memory(index);
 }
 inline Ints wide_float(const Ints& u) {
   const Ints shifted = plus(as_ints(to_floats(right<8>(u))), splat(8u << 23));
   return choose(at_least(u, splat(1u << 24)), shifted, as_ints(to_floats(u)));
 }
 
-// --- far: the full definitions
-// -----------------------------------------------------------------------------------------
+// --- far: the full definitions --------------------------------------------------------------------------------
 
 template <class T>
 struct Far {
@@ -114,7 +127,7 @@ struct Far {
   Ints x, y, ulp, gap;  // x and y are zero where they are not finite on both sides
   Mask same, special, bit_equal, flip, mismatch, seed_exponent;
 
-  Far(const Ints& a, const Ints& b, Mask valid) {
+  [[gnu::always_inline]] Far(const Ints& a, const Ints& b, Mask valid) {
     const Ints abs = splat(B::kAbs), inf = splat(B::kInf), zero = splat(0);
     const Ints ax = both(a, abs), ay = both(b, abs);
     const Mask open_x = without(valid, at_least(ax, inf)), open_y = without(valid, at_least(ay, inf));
@@ -139,17 +152,17 @@ struct Far {
 inline std::uint64_t ones(Mask m) { return static_cast<std::uint64_t>(__builtin_popcount(bits(m))); }
 inline std::uint64_t ones(std::uint32_t m) { return static_cast<std::uint64_t>(__builtin_popcount(m)); }
 
-inline void far_bins(const Ints& ulp, Mask counted, std::uint32_t* bins, std::uint32_t by) {
-  alignas(64) std::uint32_t ordered[16];
-  store(ordered, right<16>(wide_float(ulp)));
-  for (std::uint32_t left_over = bits(counted); left_over != 0; left_over &= left_over - 1) {
-    const std::uint32_t word = ordered[__builtin_ctz(left_over)];
-    bins[word > kOneIsBinOne ? word - kOneIsBinOne : 0] += by;
-  }
+// Those not counted go to bin 0 and are taken out again.
+inline void far_bins(const Ints& u, Mask counted_u, const Ints& v, Mask counted_v, Bins bins, std::uint32_t by) {
+  alignas(64) std::uint16_t index[32];
+  store_upper_halves(index, wide_float(pick(counted_u, u)), wide_float(pick(counted_v, v)), kOneIsBinOne);
+  keep_in_memory(index);
+  bump<32>(bins, index, by);
+  bins[0][0] -= by * (32 - count(counted_u, counted_v));
 }
 
 template <class T>
-void far_counts(const Far<T>& f, Mask valid, const Segment& s, RowState& r) {
+[[gnu::always_inline]] inline void far_counts(const Far<T>& f, Mask valid, const Segment& s, RowState& r) {
   const Mask match = without(without(valid, f.mismatch), f.special);
   r.special += ones(f.special);
   r.both_nonfinite += ones(f.same);
@@ -160,9 +173,8 @@ void far_counts(const Far<T>& f, Mask valid, const Segment& s, RowState& r) {
   r.small += ones(all_of(match, at_most(f.gap, splat(s.small))));
   r.exact += ones(all_of(match, equal(f.ulp, splat(0))));
   r.seed_exponent += ones(f.seed_exponent);
-  alignas(64) std::uint32_t ulp[16];
-  store(ulp, f.ulp);
-  for (std::uint32_t u : ulp) r.ulp_max = r.ulp_max > u ? r.ulp_max : u;
+  const std::uint32_t ulp = largest(f.ulp);
+  r.ulp_max = r.ulp_max > ulp ? r.ulp_max : ulp;
 }
 
 template <class T>
@@ -176,26 +188,25 @@ Floats seed_delta(const Ints& a, const Ints& b) {
     return d;
 }
 
-// 16 elements, of which `valid` are there; the others must be zeros on both sides.
+// 16 elements, of which `valid` are there; the others must be zeros on both sides. Returns the distances.
 template <class T>
-void far_pack(const Ints& a, const Ints& b, Mask valid, const Segment& s, RowState& r, Sums& sums, Scratch& scratch,
-              float* delta) {
+[[gnu::always_inline]] inline Ints far_pack(const Ints& a, const Ints& b, Mask valid, const Segment& s, RowState& r,
+                                            Sums& sums, float* delta, Mask& counted) {
   const Far<T> f(a, b, valid);
   far_counts(f, valid, s, r);
-  far_bins(f.ulp, without(valid, f.special), scratch.bins, 1);
   if (s.seed) store(delta, seed_delta<T>(a, b));
   const Floats x = T::value(f.x), y = T::value(f.y);
   const Doubles first = add_far(low(x), low(y), sums), second = add_far(high(x), high(y), sums);
   const std::uint32_t mismatch = bits(f.mismatch);
   r.match_far += ones(~mismatch & (above_bits(first, 0.2) | above_bits(second, 0.2) << 8));
   r.mismatch_far += ones(mismatch & (above_bits(first, 5) | above_bits(second, 5) << 8));
-  alignas(64) double most[8];
-  store(most, larger(first, second));
-  for (double d : most) r.max_abs_delta = r.max_abs_delta > d ? r.max_abs_delta : d;
+  const double most = largest(larger(first, second));
+  r.max_abs_delta = r.max_abs_delta > most ? r.max_abs_delta : most;
+  counted = without(valid, f.special);
+  return f.ulp;
 }
 
-// --- near
-// --------------------------------------------------------------------------------------------------------------
+// --- near --------------------------------------------------------------------------------
 
 template <class T>
 struct Pair {  // 32 elements of both sides
@@ -208,7 +219,7 @@ struct Pair {  // 32 elements of both sides
 };
 
 struct NearCounts {
-  std::uint64_t pairs = 0, mismatch = 0, large = 0, small = 0, zero = 0, seed_exponent = 0;
+  std::uint64_t mismatch = 0, large = 0, small = 0, zero = 0, seed_exponent = 0;
 };
 
 template <class T>
@@ -221,25 +232,20 @@ struct Near {
   Floats most = splat_float(0);
   Ints ulp = splat(0);
 
-  void bump8(const std::uint16_t* index) {
-#pragma GCC unroll 8
-    for (int i = 0; i < 8; ++i) ++scratch.bins[index[i]];
-  }
   // The histogram is scalar work: it is spread among the vector work.
   template <bool kDistances>
   void pack(const Ints& x, const Ints& y, std::size_t i, const std::uint16_t* index) {
     const Floats fx = T::value(x), fy = T::value(y), ad = magnitude(minus(fx, fy));
     most = larger(most, ad);
     if (s.seed) store(scratch.delta + i, T::kHalf ? round_to_half(ad) : ad);
-    if constexpr (kDistances) bump8(index);
+    if constexpr (kDistances) bump<8>(scratch.bins, index, 1);
     add_near(low(fx), low(fy), sums);
-    if constexpr (kDistances) bump8(index + 8);
+    if constexpr (kDistances) bump<8>(scratch.bins, index + 8, 1);
     add_near(high(fx), high(fy), sums);
   }
   void counts(const Pair<T>& p) {
     const Ints inf = splat(B::kInf), small = splat(s.small), large = splat(B::kOctave - s.large);
     const Mask m0 = any_bit(differ(p.x0, p.y0), inf), m1 = any_bit(differ(p.x1, p.y1), inf);
-    c.pairs += 1;
     c.mismatch += count(m0, m1);
     // Exponents that differ by one: the raw mantissas are an octave less the distance apart.
     c.large += count(all_of(m0, at_most(p.u0, large)), all_of(m1, at_most(p.u1, large)));
@@ -251,12 +257,22 @@ struct Near {
       c.seed_exponent += count(seed(p.x0, p.y0), seed(p.x1, p.y1));
     }
   }
+  // Where all distances are 0, 1, 2 or 3 each is counted by comparing.
+  static constexpr std::uint32_t kFew = 4;
+  void few_distances(const Pair<T>& p) {
+    const auto up_to = [&](std::uint32_t n) { return count(at_most(p.u0, splat(n)), at_most(p.u1, splat(n))); };
+    const std::uint32_t zero = up_to(0), one = up_to(1), two = up_to(2);
+    c.zero += zero;
+    scratch.bins[0][0] += zero;
+    scratch.bins[0][kBinOfOne] += one - zero;
+    scratch.bins[0][kBinOfTwo] += two - one;
+    scratch.bins[0][kBinOfThree] += 32 - two;
+  }
   void pair(const Pair<T>& p, const Ints& most_ulp, std::size_t i) {
     ulp = larger(ulp, most_ulp);
     counts(p);
-    if (none(any_bit(most_ulp, most_ulp))) {
-      scratch.bins[0] += 32;
-      c.zero += 32;
+    if (none(at_least(most_ulp, splat(kFew)))) {
+      few_distances(p);
       pack<false>(p.x0, p.y0, i, nullptr);
       pack<false>(p.x1, p.y1, i + 16, nullptr);
       return;
@@ -302,38 +318,41 @@ void finish_near(const Near<T>& near, const Segment& s, RowState& r) {
   r.exact += c.zero;
   r.bit_equal += c.zero;
   r.seed_exponent += T::kHalf ? c.seed_exponent : c.mismatch;
-  alignas(64) float most[16];
-  alignas(64) std::uint32_t ulp[16];
-  store(most, near.most);
-  store(ulp, near.ulp);
-  float largest = 0;
-  for (int i = 0; i < 16; ++i) {
-    r.ulp_max = r.ulp_max > ulp[i] ? r.ulp_max : ulp[i];
-    largest = largest > most[i] ? largest : most[i];
-  }
-  r.max_abs_delta = r.max_abs_delta > largest ? r.max_abs_delta : largest;
-  if (largest >= 0.2f) count_far_deltas<T>(s, r);
+  const std::uint32_t ulp = largest(near.ulp);
+  const float most = largest(near.most);
+  r.ulp_max = r.ulp_max > ulp ? r.ulp_max : ulp;
+  r.max_abs_delta = r.max_abs_delta > most ? r.max_abs_delta : most;
+  if (most >= 0.2f) count_far_deltas<T>(s, r);
 }
 
-// --- one segment
-// -------------------------------------------------------------------------------------------------------
+// --- one segment --------------------------------------------------------------------------------
 
 template <class T>
 Ints load_some(const std::byte* p, std::size_t n) {
+  if (n == 16) return T::load(p);
   std::byte padded[64]{};
   __builtin_memcpy(padded, p, n * Bits<T>::kBytes);
   return T::load(padded);
 }
 
+// n elements from `i` on, at most 32.
 template <class T>
-void far_range(const Segment& s, std::size_t from, std::size_t to, RowState& r, Sums& sums, Scratch& scratch) {
+[[gnu::always_inline]] inline void far_pair(const Segment& s, std::size_t i, std::size_t n, RowState& r, Sums& sums,
+                                            Scratch& scratch) {
   using B = Bits<T>;
-  for (std::size_t i = from; i < to; i += 16) {
-    const std::size_t n = to - i < 16 ? to - i : 16;
-    const Mask valid = mask_of((1u << n) - 1);
-    far_pack<T>(load_some<T>(s.a + i * B::kBytes, n), load_some<T>(s.b + i * B::kBytes, n), valid, s, r, sums, scratch,
-                scratch.delta + i);
-  }
+  const std::size_t n0 = n < 16 ? n : 16, n1 = n - n0;
+  const std::byte *a = s.a + i * B::kBytes, *b = s.b + i * B::kBytes;
+  const Mask all0 = mask_of((1u << n0) - 1), all1 = mask_of((1u << n1) - 1);
+  Mask counted0, counted1;
+  const Ints u = far_pack<T>(load_some<T>(a, n0), load_some<T>(b, n0), all0, s, r, sums, scratch.delta + i, counted0);
+  const Ints v = far_pack<T>(load_some<T>(a + n0 * B::kBytes, n1), load_some<T>(b + n0 * B::kBytes, n1), all1, s, r,
+                             sums, scratch.delta + i + 16, counted1);
+  far_bins(u, counted0, v, counted1, scratch.bins, 1);
+}
+template <class T>
+[[gnu::noinline]] void far_range(const Segment& s, std::size_t from, std::size_t to, RowState& r, Sums& sums,
+                                 Scratch& scratch) {
+  for (std::size_t i = from; i < to; i += 32) far_pair<T>(s, i, to - i < 32 ? to - i : 32, r, sums, scratch);
 }
 
 // Takes back what the near pass counted before it met an element that is not finite.
@@ -346,19 +365,18 @@ void undo_bins(const Segment& s, Scratch& scratch) {
     const Pair<T> p(s.a + i * B::kBytes, s.b + i * B::kBytes);
     if (is_near<T>(larger(p.u0, p.u1))) {
       near_bins(p.u0, p.u1, index);
-      bump(scratch.bins, index, 0u - 1);
+      bump<32>(scratch.bins, index, 0u - 1);
     } else {
       const Far<T> first(p.x0, p.y0, all), second(p.x1, p.y1, all);
-      far_bins(first.ulp, without(all, first.special), scratch.bins, 0u - 1);
-      far_bins(second.ulp, without(all, second.special), scratch.bins, 0u - 1);
+      far_bins(first.ulp, without(all, first.special), second.ulp, without(all, second.special), scratch.bins, 0u - 1);
     }
   }
 }
 
 // Copies keep the running sums of the caller in registers: nothing holds their address.
 template <class T>
-[[gnu::noinline]] void far_pair(const Segment& s, std::size_t i, RowState& r, Sums& sums, Scratch& scratch) {
-  far_range<T>(s, i, i + 32, r, sums, scratch);
+[[gnu::noinline]] void far_32(const Segment& s, std::size_t i, RowState& r, Sums& sums, Scratch& scratch) {
+  far_pair<T>(s, i, 32, r, sums, scratch);
 }
 
 template <class T>
@@ -372,7 +390,7 @@ void segment(const Segment& s, RowState& state, Scratch& scratch) {
     const Ints most_ulp = larger(p.u0, p.u1);
     if (!is_near<T>(most_ulp)) [[unlikely]] {
       Sums copy = near.sums;
-      far_pair<T>(s, i, r, copy, scratch);
+      far_32<T>(s, i, r, copy, scratch);
       near.sums = copy;
       continue;
     }
@@ -392,8 +410,7 @@ void segment(const Segment& s, RowState& state, Scratch& scratch) {
   state = r;
 }
 
-// --- seed
-// --------------------------------------------------------------------------------------------------------------
+// --- seed --------------------------------------------------------------------------------
 
 // NumPy's float32 sum of a contiguous array: eight accumulators over at most 128 elements, halves (first one a multiple
 // of 8) above.

@@ -145,6 +145,28 @@ inline void store_upper_halves(std::uint16_t* p, Ints a, Ints b, std::uint16_t o
   _mm256_store_si256(reinterpret_cast<__m256i*>(p + 16), pack(a.h, b.h));
 }
 
+template <class T, int kCount>
+T largest_of(const T (&v)[kCount]) {
+  T most = v[0];
+  for (T x : v) most = most > x ? most : x;
+  return most;
+}
+inline std::uint32_t largest(Ints a) {
+  alignas(32) std::uint32_t v[16];
+  store(v, a);
+  return largest_of(v);
+}
+inline float largest(Floats a) {
+  alignas(32) float v[16];
+  store(v, a);
+  return largest_of(v);
+}
+inline double largest(Doubles a) {
+  alignas(32) double v[8];
+  store(v, a);
+  return largest_of(v);
+}
+
 using Eight = __m256;  // 8 x float
 inline Eight load_eight(const float* p) { return _mm256_loadu_ps(p); }
 inline void store(float* p, Eight v) { _mm256_storeu_ps(p, v); }

@@ -91,6 +91,10 @@ inline void store_upper_halves(std::uint16_t* p, Ints a, Ints b, std::uint16_t o
   _mm256_store_si256(reinterpret_cast<__m256i*>(p + 16), _mm512_extracti64x4_epi64(index, 1));
 }
 
+inline std::uint32_t largest(Ints a) { return _mm512_reduce_max_epu32(a); }
+inline float largest(Floats a) { return _mm512_reduce_max_ps(a); }
+inline double largest(Doubles a) { return _mm512_reduce_max_pd(a); }
+
 using Eight = __m256;  // 8 x float
 inline Eight load_eight(const float* p) { return _mm256_loadu_ps(p); }
 inline void store(float* p, Eight v) { _mm256_storeu_ps(p, v); }

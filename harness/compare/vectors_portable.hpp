@@ -187,6 +187,13 @@ inline void store_upper_halves(std::uint16_t* p, const Ints& a, const Ints& b, s
   }
 }
 
+template <class T, std::size_t kCount>
+T largest(const Vector<T, kCount>& a) {
+  T most = a.v[0];
+  for (T x : a.v) most = most > x ? most : x;
+  return most;
+}
+
 using Eight = Vector<float, 8>;
 inline Eight load_eight(const float* p) {
   Eight out;
