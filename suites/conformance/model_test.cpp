@@ -41,6 +41,37 @@ class OnFloat32Device : public OnDevice {
   }
 };
 
+// The digest of the weights as they run, from whole matrices quantised at once and their parts laid end to end.
+Result<std::string> digest_of_whole_matrices(const Model& m, const RunPrecision& p) {
+  const HfTensors tensors(*m.checkpoint, m.spec.heads, m.spec.kv_heads);
+  std::vector<NamedDigest> digests;
+  for (const ExpectedTensor& t : expected_tensors(m.spec)) {
+    CONCORD_TRY(const std::vector<float> values, tensors.read(t.name, t.shape));
+    const bool outside = t.name == "model.embed_tokens.weight" || t.name == "lm_head.weight";
+    const WeightPrecision kind = t.matrix ? outside ? p.unquantized() : p.weights : WeightPrecision{};
+    const std::int64_t cols = t.matrix ? t.shape[1] : 1;
+    CONCORD_TRY(const QuantizedMatrix q, quantize(values, t.shape[0], cols, kind));
+    std::vector<std::byte> all = q.data;
+    all.insert(all.end(), q.scales.begin(), q.scales.end());
+    for (const std::uint8_t zero : q.zeros) all.push_back(std::byte{zero});
+    digests.push_back({t.name, framed_tensor_digest(t.name, t.matrix ? kind.name() : "F32", t.shape, all)});
+  }
+  return hex(framed_model_digest(std::move(digests)));
+}
+
+TEST_F(OnDevice, LoadingGivesTheDigestsOfTheWholeTensors) {
+  for (const std::string& path : {embedded_path(), golden_path("qwen2-tied-bias"), golden_path("llama-sharded")})
+    for (const char* weights : {"f32", "f16", "bf16", "int8", "int4-g32-sym", "int4-g128-asym"}) {
+      const Model m = open(path);
+      const RunPrecision precision = RunPrecision::parse(std::string(weights) + "/bf16").value();
+      auto session = load(device_, m, precision.name());
+      ASSERT_TRUE(session) << session.error().to_string();
+      EXPECT_EQ(session->model->weights_digest(), digest_of_whole_matrices(m, precision).value()) << path << " " << weights;
+      EXPECT_EQ(session->model->source_digest(), source_digest(*m.checkpoint));
+      EXPECT_EQ(&session->model->lm_head() == &session->model->embedding(), m.spec.tied_embeddings);
+    }
+}
+
 class Golden_ : public OnFloat32Device, public testing::WithParamInterface<std::string> {};
 
 TEST_P(Golden_, AgreesWithTransformers) {
