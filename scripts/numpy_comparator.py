@@ -42,25 +42,26 @@ def open_capture(path):
 
 def paper(a, b, totals):
     """One chunk, pooled. Differences and sums in float64."""
+    a, b = a.ravel(), b.ravel()
     u, v = a.view(np.uint32), b.view(np.uint32)
     finite = np.isfinite(a) & np.isfinite(b)
-    special = np.count_nonzero(~finite & ~((np.isnan(a) & np.isnan(b)) | (a == b)))
-    flips = ((u ^ v) >> 31 != 0) & (a != 0) & (b != 0)
-    x = (((u ^ v) & 0x7F800000) != 0) | flips
+    special = 0 if finite.all() else np.count_nonzero(~finite & ~((np.isnan(a) & np.isnan(b)) | (a == b)))
+    changed = u ^ v
+    flips = (changed >= 0x80000000) & (a != 0) & (b != 0)
+    x = ((changed & 0x7F800000) != 0) | flips
     d = np.abs((u & 0x7FFFFF).astype(np.int32) - (v & 0x7FFFFF).astype(np.int32))
-    delta = a.astype(np.float64) - b.astype(np.float64)
+    wide_a, wide_b = a.astype(np.float64), b.astype(np.float64)
+    delta = wide_a - wide_b
     size = np.abs(delta)
-    wide = b.astype(np.float64)
     mismatches = int(np.count_nonzero(x))
     large = int(np.count_nonzero(x & (d >= TAU_M * 2**23)))
     small = int(np.count_nonzero(~x & (d <= TAU_W * 2**23)))
     counts = {
-        "count": a.size, "special": int(special), "bit_equal": int(np.count_nonzero(u == v)), "sign_flips": int(np.count_nonzero(flips)),
+        "count": a.size, "special": int(special), "bit_equal": int(np.count_nonzero(changed == 0)), "sign_flips": int(np.count_nonzero(flips)),
         "exponent_mismatch": mismatches, "mismatch_large": large, "match_small": small,
         "exact": int(np.count_nonzero(~x & (size == 0))), "match_near": int(np.count_nonzero(~x & (size <= 0.2))),
         "mismatch_near": int(np.count_nonzero(x & (size <= 5)))}
-    sums = [delta.sum(), size.sum(), (delta * delta).sum(), np.abs(wide).sum(), (wide * wide).sum(), (a.astype(np.float64) ** 2).sum(),
-            (a.astype(np.float64) * wide).sum(), size.max()]
+    sums = [delta.sum(), size.sum(), delta @ delta, np.abs(wide_b).sum(), wide_b @ wide_b, wide_a @ wide_a, wide_a @ wide_b, size.max()]
     for key, value in counts.items():
         totals[key] = totals.get(key, 0) + value
     pm_ok = mismatches < PAPER["pm_min_count"] or large / mismatches > PAPER["pm"]
