@@ -153,13 +153,14 @@ Status place(Device& device, const Prepared& p, DType activations, Slots& slots)
 
 using Batch = std::vector<const ExpectedTensor*>;
 
-// The order of loading: in batches of about a layer, or a thirty-second of the model where that is more, so that every
+// The order of loading: in batches of a thirty-second of the model, or of `at_least` where that is more, so that every
 // core has a tensor to hash. What is larger than a batch comes first, while little else is in memory, each with a batch
 // of others beside it, because hashing it keeps one core busy alone.
-std::uint64_t batch_limit(const std::vector<ExpectedTensor>& expected, const RunPrecision& precision) {
+std::uint64_t batch_limit(const std::vector<ExpectedTensor>& expected, const RunPrecision& precision,
+                          std::uint64_t at_least) {
   std::uint64_t total = 0;
   for (const ExpectedTensor& t : expected) total += data_bytes(t, precision_of(t, precision));
-  return std::max<std::uint64_t>(16u << 20, total / 32);
+  return std::max(at_least, total / 32);
 }
 
 std::vector<Batch> make_batches(const std::vector<ExpectedTensor>& expected, const RunPrecision& precision,
@@ -228,7 +229,7 @@ Result<LoadedModel> LoadedModel::load(Device& device, const Checkpoint& checkpoi
   Slots slots = make_slots(model.layers_, model.embedding_, model.lm_head_, model.final_norm_);
   const HfTensors tensors(checkpoint, spec.heads, spec.kv_heads);
   const std::vector<ExpectedTensor> expected = expected_tensors(spec);
-  const std::uint64_t limit = batch_limit(expected, precision);
+  const std::uint64_t limit = batch_limit(expected, precision, progress.batch_bytes);
   const std::vector<Batch> batches = make_batches(expected, precision, limit);
   Storage storage(limit);
   std::vector<NamedDigest> digests;

@@ -15,7 +15,8 @@
 namespace concord {
 
 struct LoadProgress {
-  std::function<void(std::size_t done, std::size_t total)> step;  // tensors; may be empty
+  std::function<void(std::size_t done, std::size_t total)> step;  // tensors; may be empty; called after each batch
+  std::uint64_t batch_bytes = 16u << 20;                          // 1/32 of the model where that is more
 };
 
 // Vectors (gains, biases) are float32 buffers; matrices are prepared weights. An absent bias has size 0.
