@@ -8,6 +8,7 @@
 #include <algorithm>
 #include <map>
 #include <mutex>
+#include <utility>
 
 namespace concord {
 namespace {
@@ -167,8 +168,9 @@ std::vector<Batch> make_batches(const std::vector<ExpectedTensor>& expected, con
                                 std::uint64_t limit) {
   const auto bytes = [&](const ExpectedTensor& t) { return data_bytes(t, precision_of(t, precision)); };
   std::vector<const ExpectedTensor*> order;
-  for (const ExpectedTensor& t : expected) order.push_back(&t);
-  std::ranges::stable_partition(order, [&](const ExpectedTensor* t) { return bytes(*t) > limit; });
+  for (const bool large : {true, false})
+    for (const ExpectedTensor& t : expected)
+      if ((bytes(t) > limit) == large) order.push_back(&t);
   std::vector<Batch> batches;
   std::uint64_t beside = 0;  // bytes of the batch, without its first tensor
   for (const ExpectedTensor* t : order) {
@@ -236,7 +238,7 @@ Result<LoadedModel> LoadedModel::load(Device& device, const Checkpoint& checkpoi
   std::map<const TensorInfo*, Sha256> source_digests;
   Result<std::vector<Prepared>> next = prepare(batches[0], checkpoint, tensors, precision, storage);
   for (std::size_t i = 0; i < batches.size(); ++i) {
-    CONCORD_TRY(std::vector<Prepared> batch, std::move(next));
+    CONCORD_TRY(std::vector<Prepared> batch, std::exchange(next, std::vector<Prepared>{}));
     tbb::task_group ahead;  // the next batch is prepared while this thread, and no other, talks to the device
     if (i + 1 < batches.size())
       ahead.run([&] { next = prepare(batches[i + 1], checkpoint, tensors, precision, storage); });
