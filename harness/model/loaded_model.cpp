@@ -8,6 +8,7 @@
 #include <algorithm>
 #include <map>
 #include <mutex>
+#include <utility>
 
 namespace concord {
 namespace {
@@ -153,21 +154,23 @@ Status place(Device& device, const Prepared& p, DType activations, Slots& slots)
 
 using Batch = std::vector<const ExpectedTensor*>;
 
-// The order of loading: in batches of about a layer, or a thirty-second of the model where that is more, so that every
+// The order of loading: in batches of a thirty-second of the model, or of `at_least` where that is more, so that every
 // core has a tensor to hash. What is larger than a batch comes first, while little else is in memory, each with a batch
 // of others beside it, because hashing it keeps one core busy alone.
-std::uint64_t batch_limit(const std::vector<ExpectedTensor>& expected, const RunPrecision& precision) {
+std::uint64_t batch_limit(const std::vector<ExpectedTensor>& expected, const RunPrecision& precision,
+                          std::uint64_t at_least) {
   std::uint64_t total = 0;
   for (const ExpectedTensor& t : expected) total += data_bytes(t, precision_of(t, precision));
-  return std::max<std::uint64_t>(16u << 20, total / 32);
+  return std::max(at_least, total / 32);
 }
 
 std::vector<Batch> make_batches(const std::vector<ExpectedTensor>& expected, const RunPrecision& precision,
                                 std::uint64_t limit) {
   const auto bytes = [&](const ExpectedTensor& t) { return data_bytes(t, precision_of(t, precision)); };
   std::vector<const ExpectedTensor*> order;
-  for (const ExpectedTensor& t : expected) order.push_back(&t);
-  std::ranges::stable_partition(order, [&](const ExpectedTensor* t) { return bytes(*t) > limit; });
+  for (const bool large : {true, false})
+    for (const ExpectedTensor& t : expected)
+      if ((bytes(t) > limit) == large) order.push_back(&t);
   std::vector<Batch> batches;
   std::uint64_t beside = 0;  // bytes of the batch, without its first tensor
   for (const ExpectedTensor* t : order) {
@@ -228,14 +231,14 @@ Result<LoadedModel> LoadedModel::load(Device& device, const Checkpoint& checkpoi
   Slots slots = make_slots(model.layers_, model.embedding_, model.lm_head_, model.final_norm_);
   const HfTensors tensors(checkpoint, spec.heads, spec.kv_heads);
   const std::vector<ExpectedTensor> expected = expected_tensors(spec);
-  const std::uint64_t limit = batch_limit(expected, precision);
+  const std::uint64_t limit = batch_limit(expected, precision, progress.batch_bytes);
   const std::vector<Batch> batches = make_batches(expected, precision, limit);
   Storage storage(limit);
   std::vector<NamedDigest> digests;
   std::map<const TensorInfo*, Sha256> source_digests;
   Result<std::vector<Prepared>> next = prepare(batches[0], checkpoint, tensors, precision, storage);
   for (std::size_t i = 0; i < batches.size(); ++i) {
-    CONCORD_TRY(std::vector<Prepared> batch, std::move(next));
+    CONCORD_TRY(std::vector<Prepared> batch, std::exchange(next, std::vector<Prepared>{}));
     tbb::task_group ahead;  // the next batch is prepared while this thread, and no other, talks to the device
     if (i + 1 < batches.size())
       ahead.run([&] { next = prepare(batches[i + 1], checkpoint, tensors, precision, storage); });

@@ -15,7 +15,8 @@
 namespace concord {
 
 struct LoadProgress {
-  std::function<void(std::size_t done, std::size_t total)> step;  // tensors; may be empty
+  std::function<void(std::size_t done, std::size_t total)> step;  // tensors; may be empty; called after each batch
+  std::uint64_t batch_bytes = 16u << 20;                          // 1/32 of the model where that is more
 };
 
 // Vectors (gains, biases) are float32 buffers; matrices are prepared weights. An absent bias has size 0.
@@ -28,7 +29,7 @@ struct LayerWeights {
 class LoadedModel {
  public:
   // Reads every tensor the specification expects, converts it to the precision, uploads it. The device must outlive the model; only the calling thread
-  // uses it. Besides the weights, two batches of tensors are in memory at most (docs/models.md), and the checkpoint's pages are given back on the way.
+  // uses it. Besides the weights only two batches of tensors are in memory (docs/models.md), and the checkpoint's pages are given back on the way.
   // Linear layers inside the blocks are quantised; embedding and lm_head keep RunPrecision::unquantized().
   static Result<LoadedModel> load(Device& device, const Checkpoint& checkpoint, const ModelSpec& spec,
                                   const RunPrecision& precision, const LoadProgress& progress = {});

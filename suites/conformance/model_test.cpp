@@ -72,6 +72,60 @@ TEST_F(OnDevice, LoadingGivesTheDigestsOfTheWholeTensors) {
     }
 }
 
+TEST_F(OnDevice, ManySmallBatchesLoadTheSameModel) {
+  const Model m = open(embedded_path());
+  std::vector<std::size_t> done;
+  const LoadProgress small{.step = [&](std::size_t now, std::size_t total) {
+                             done.push_back(now);
+                             EXPECT_EQ(total, expected_tensors(m.spec).size());
+                           },
+                           .batch_bytes = 1};
+  const auto one = load(device_, m, "int8/bf16"), many = load(device_, m, "int8/bf16", 0, small);
+  ASSERT_TRUE(one && many);
+  EXPECT_GT(done.size(), 8u);
+  EXPECT_TRUE(std::ranges::is_sorted(done, std::less_equal()));
+  EXPECT_EQ(done.back(), expected_tensors(m.spec).size());
+  EXPECT_EQ(one->model->weights_digest(), many->model->weights_digest());
+  EXPECT_EQ(one->model->source_digest(), many->model->source_digest());
+  EXPECT_EQ(one->model->weight_bytes(), many->model->weight_bytes());
+}
+
+// A checkpoint one of whose tensors cannot be read.
+class BrokenCheckpoint final : public Checkpoint {
+ public:
+  BrokenCheckpoint(const Checkpoint& whole, std::string broken) : whole_(whole), broken_(std::move(broken)) {
+    files_ = whole.files(), tensors_ = whole.tensors(), metadata_ = whole.metadata();
+  }
+  std::string format() const override { return whole_.format(); }
+  std::span<const std::byte> raw(const TensorInfo& t) const override { return whole_.raw(t); }
+  std::uint64_t block_size(const TensorInfo& t) const override { return whole_.block_size(t); }
+  Status unchanged() const override { return whole_.unchanged(); }
+  Status read_f32(const TensorInfo& t, std::uint64_t begin, std::uint64_t count, float* out) const override {
+    if (t.name == broken_) return bad_input("test.broken", "cannot read " + t.name);
+    return whole_.read_f32(t, begin, count, out);
+  }
+
+ private:
+  const Checkpoint& whole_;
+  std::string broken_;
+};
+
+TEST_F(OnDevice, AnErrorInAnyBatchEndsTheLoad) {
+  const Model m = open(embedded_path());
+  auto device = backends().open(device_);
+  ASSERT_TRUE(device);
+  const RunPrecision precision = RunPrecision::parse("int8/bf16").value();
+  for (const char* name : {"model.layers.0.input_layernorm.weight", "model.layers.1.mlp.up_proj.weight",
+                           "model.layers.3.self_attn.o_proj.weight", "model.norm.weight"}) {
+    const BrokenCheckpoint broken(*m.checkpoint, name);
+    ASSERT_NE(broken.find(name), nullptr);
+    const auto loaded = LoadedModel::load(*device, broken, m.spec, precision, {.step = {}, .batch_bytes = 1});
+    ASSERT_FALSE(loaded) << name;
+    EXPECT_EQ(loaded.error().code, "test.broken");
+    EXPECT_NE(loaded.error().message.find(name), std::string::npos);
+  }
+}
+
 class Golden_ : public OnFloat32Device, public testing::WithParamInterface<std::string> {};
 
 TEST_P(Golden_, AgreesWithTransformers) {

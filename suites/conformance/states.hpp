@@ -78,12 +78,12 @@ struct Session {
   std::unique_ptr<LoadedModel> model;
 };
 
-inline Result<Session> load(const std::string& device, const Model& m, const std::string& precision, unsigned threads = 0) {
+inline Result<Session> load(const std::string& device, const Model& m, const std::string& precision, unsigned threads = 0, const LoadProgress& progress = {}) {
   Session s;
   CONCORD_TRY(Device opened, backends().open(device, threads));
   s.device = std::make_unique<Device>(std::move(opened));
   CONCORD_TRY(const RunPrecision p, RunPrecision::parse(precision));
-  CONCORD_TRY(LoadedModel model, LoadedModel::load(*s.device, *m.checkpoint, m.spec, p));
+  CONCORD_TRY(LoadedModel model, LoadedModel::load(*s.device, *m.checkpoint, m.spec, p, progress));
   s.model = std::make_unique<LoadedModel>(std::move(model));
   return s;
 }
