@@ -77,6 +77,37 @@ std::size_t expanded_inputs(const Product& m) {
   return std::min(m.w.cols, step);
 }
 
+void prefetch(const std::byte* from, std::size_t bytes) {  // into the second-level cache; any address is allowed
+  for (std::size_t i = 0; i < bytes; i += 64) __builtin_prefetch(from + i, 0, 2);
+}
+
+// Brings what comes next into the cache while a tile is computed: a slice of the next block of weights (panels and their
+// blocks lie one behind the other), the activations of the next tile and, with the last block, what z and y need.
+struct Ahead {
+  const Product& m;
+  std::size_t panel, width;
+  const std::byte* weights = nullptr;
+  std::size_t slice = 0;
+  bool last_block = false;
+
+  void next_block(const std::byte* end_of_block, std::size_t bytes, std::size_t tiles, bool last) {
+    weights = end_of_block, slice = (bytes / tiles + 63) / 64 * 64, last_block = last;
+  }
+  void tile(std::size_t token, std::size_t count, std::size_t k0, std::size_t k, std::size_t last_token) {
+    prefetch(weights, slice);
+    weights += slice;
+    const std::size_t next = token + count, after = std::min(next + m.tiles.rows, last_token);
+    for (std::size_t t = next; t < after; ++t)
+      prefetch(m.x + (t * m.w.cols + k0) * m.operand_bytes(), k * m.operand_bytes());
+    if (!last_block) return;
+    const std::size_t element = concord_abi::dtype_bytes(m.y.dtype);
+    for (std::size_t t = token; t < token + count; ++t) {
+      const std::size_t at = (t * m.w.rows + panel * m.w.width) * element;
+      prefetch(concord_abi::bytes_of(m.z ? *m.z : m.y) + at, width * element);
+    }
+  }
+};
+
 // Tokens [first, last) of panel p.
 void wide_task(const Product& m, std::size_t p, std::size_t first, std::size_t last) {
   const std::size_t width = m.w.panel_width(p), inputs = expanded_inputs(m), step = m.block();
@@ -85,6 +116,7 @@ void wide_task(const Product& m, std::size_t p, std::size_t first, std::size_t l
   auto* buffer = expands ? reinterpret_cast<std::byte*>(scratch(3, inputs * width + 8 * width)) : nullptr;
   // Blocks in the outer loop, so that one block of the panel and of the activations stays in the cache.
   const std::size_t jump = std::min(inputs, std::max<std::size_t>(step, 512 / step * step));
+  Ahead ahead{m, p, width};
   for (std::size_t k0 = 0; k0 < m.w.cols; k0 += jump) {
     TileCall c;
     c.k = std::min(jump, m.w.cols - k0), c.segment = step, c.add = k0 > 0;
@@ -96,8 +128,12 @@ void wide_task(const Product& m, std::size_t p, std::size_t first, std::size_t l
       c.panel = buffer;
     }
     c.x_stride = m.w.cols, c.stride = width;
+    const std::size_t stored = panel_bytes(m.w.form, width, c.k);
+    ahead.next_block(m.w.panel(p) + panel_bytes(m.w.form, width, k0) + stored, stored, (last - first + m.tiles.rows - 1) / m.tiles.rows,
+                     k0 + jump >= m.w.cols);
     for (std::size_t t = first; t < last; t += m.tiles.rows) {
       const std::size_t count = std::min(m.tiles.rows, last - t);
+      ahead.tile(t, count, k0, c.k, last);
       c.x = m.x + (t * m.w.cols + k0) * m.operand_bytes(), c.sums = sums + (t - first) * width;
       m.tiles.tile[m.tiles.wide][count - 1][width == m.w.width ? 0 : 1](c);
     }
