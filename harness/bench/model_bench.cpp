@@ -73,6 +73,8 @@ Status run_blocks(Session& s, ModelBenchReport& report) {
   const ModelBenchOptions& o = *s.options;
   const std::pair<bool, Result<Block> (*)(Session&)> plan[] = {{o.prefill > 0, prefill_block},
                                                                {o.decode > 0, decode_block},
+                                                               {o.batch > 1 && o.prefill > 0, batch_prefill_block},
+                                                               {o.batch > 1 && o.decode > 0, batch_decode_block},
                                                                {o.capture != "none" && o.prefill > 0, capture_block}};
   for (const auto& [wanted, run] : plan) {
     if (!wanted) continue;

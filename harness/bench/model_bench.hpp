@@ -23,6 +23,7 @@ struct ModelBenchOptions {
   std::int64_t prefill = 512, decode = 64;           // tokens; 0: not measured
   std::int64_t context = 0;                          // tokens in the cache before the first decoded one
   std::int64_t chunk = 0;                            // most tokens in one prefill step; 0: all at once
+  std::int64_t batch = 1;                            // sequences side by side; 1: not measured
   std::string capture = "none";                      // none, every8, every
   std::int64_t verify_prompt = 128, verify_new = 0;  // verify_new 0: not measured
   int repetitions = 7, loads = 1;

@@ -114,9 +114,9 @@ Status run_between_peaks(Session& s, Block& block, const std::function<Result<Sa
   return {};
 }
 
-// Checks the states of the first repetition against those of the last.
-template <class Run>
-Status run_checked(Session& s, Block& block, Run run) {
+}  // namespace
+
+Status run_checked(Session& s, Block& block, const std::function<Result<double>(FinalStates&)>& run) {
   FinalStates first, last;
   const auto once = [&](int) -> Result<Sample> {
     CONCORD_TRY(const double seconds, run(last));
@@ -127,6 +127,8 @@ Status run_checked(Session& s, Block& block, Run run) {
   const std::string what = fmt::format("{} on {} in {}", block.title, s.device->facts().id, s.precision.name());
   return check_states(what, s.precision.activations, first, last);
 }
+
+namespace {
 
 Workload workload_of(const Session& s, std::int64_t prompt, std::int64_t new_tokens) {
   Workload w;

@@ -1,5 +1,6 @@
 // What the blocks of one model benchmark share: the device, the model, one decoder. Internal to this floor.
 #pragma once
+#include <functional>
 #include <memory>
 
 #include "bench/model_bench.hpp"
@@ -39,7 +40,12 @@ Result<double> prefill_once(Session& session, std::int64_t count, FinalStates& s
 // seconds.
 Result<double> decode_once(Session& session, FinalStates& states);
 
+// Repeats `run` between two measurements of the peaks; the states of the first repetition must be finite and equal those of the last.
+Status run_checked(Session& session, Block& block, const std::function<Result<double>(FinalStates&)>& run);
+
 Result<Block> prefill_block(Session& session);
+Result<Block> batch_prefill_block(Session& session);
+Result<Block> batch_decode_block(Session& session);
 Result<Block> decode_block(Session& session);
 Result<Block> capture_block(Session& session);
 struct Verified {

@@ -83,7 +83,8 @@ OrderedJson to_json(const ModelBenchReport& r) {
       {"precision", r.precision},
       {"seed", o.seed},
       {"repetitions", o.repetitions},
-      {"chunk", o.chunk}};
+      {"chunk", o.chunk},
+      {"batch", o.batch}};
   j["open_device_seconds"] = r.open_seconds;
   j["load"] = samples_json(r.loads);
   const auto needed = static_cast<double>(r.weight_bytes + r.buffer_bytes);

@@ -69,6 +69,9 @@ void add_model(CLI::App& parent, Context& context) {
       ->capture_default_str();
   c->add_option("--chunk", o.chunk, "Most tokens in one prefill step (0: all at once)")
       ->check(CLI::Range(0, kMostTokens));
+  c->add_option("--batch", o.batch, "Also so many sequences side by side: prefill of --prefill tokens in all, decode of --decode each")
+      ->check(CLI::Range(1, 1024))
+      ->capture_default_str();
   c->add_option("--capture", o.capture, "Also the prefill with its hidden states captured: none, every8, every")
       ->check(CLI::IsMember({"none", "every8", "every"}))
       ->capture_default_str();

@@ -1,5 +1,6 @@
 // `concord capture`: one prover or verifier run, its hidden states into a capture file.
 #include <fmt/format.h>
+#include <unistd.h>
 
 #include <algorithm>
 #include <memory>
@@ -80,12 +81,22 @@ void print(const Options& o, const RunRequest& r, const RunOutcome& out, const O
   fmt::print("check     {} of {} tokens are the verifier's own choice\n", equal, out.margins.size());
 }
 
+// On a terminal only: how far a worker has loaded its model.
+Worker::LoadingStep loading_line(const std::string& model) {
+  if (!::isatty(STDERR_FILENO)) return {};
+  return [model](std::uint64_t done, std::uint64_t total) {
+    fmt::print(stderr, "\r\x1b[K{}", done < total ? fmt::format("loading {}: {} of {} tensors", printable(model, 60), done, total) : "");
+    std::fflush(stderr);
+  };
+}
+
 Status run(const Options& o, Context& context) {
   CONCORD_TRY(const OpenedModel model, open_model(o.model));
   CONCORD_TRY(const RunPrecision precision, RunPrecision::parse(o.precision));
   CONCORD_TRY(RunRequest request, make_request(o, model));
   CONCORD_TRY(const std::string device, Backends::discover().resolve(o.device));
-  CONCORD_TRY(const auto worker, Worker::start(context.program, {device, o.threads, model.path, precision.name()}, Context::stop()));
+  CONCORD_TRY(const auto worker, Worker::start(context.program, {device, o.threads, model.path, precision.name()}, Context::stop(),
+                                               loading_line(model.name)));
   request.source_digest = worker->ready().source_digest;
   CONCORD_TRY(const RunOutcome outcome, o.replay.empty() ? worker->prove(request) : worker->verify(request));
   print(o, request, outcome, model, *worker);

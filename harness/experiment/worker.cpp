@@ -59,7 +59,8 @@ Error error_of(const Json& j) {
 
 }  // namespace
 
-Result<std::unique_ptr<Worker>> Worker::start(const std::string& program, const WorkerKey& key, const std::atomic<bool>& stop) {
+Result<std::unique_ptr<Worker>> Worker::start(const std::string& program, const WorkerKey& key, const std::atomic<bool>& stop,
+                                              const LoadingStep& loading) {
   std::unique_ptr<Worker> worker(new Worker(key, stop));
   CONCORD_TRY(const Pipe input, Pipe::open());
   worker->to_ = input.write;
@@ -70,7 +71,11 @@ Result<std::unique_ptr<Worker>> Worker::start(const std::string& program, const 
   ::close(output.write);
   if (!pid) return std::unexpected(pid.error());
   worker->pid_ = *pid;
-  CONCORD_TRY(const Json reply, worker->receive());
+  CONCORD_TRY(Json reply, worker->receive());
+  while (reply.contains("loading")) {
+    if (loading) loading(reply.value("loading", std::uint64_t{0}), reply.value("of", std::uint64_t{0}));
+    CONCORD_TRY(reply, worker->receive());
+  }
   CONCORD_TRY(const JsonFields f, JsonFields::from(reply, "reply", "worker"));
   WorkerReady& ready = worker->ready_;
   CONCORD_TRY(ready.weights_digest, f.string("weights_digest"));

@@ -7,6 +7,7 @@
 
 #include <atomic>
 #include <compare>
+#include <functional>
 #include <list>
 #include <memory>
 #include <string>
@@ -37,7 +38,10 @@ struct WorkerReady {
 class Worker {
  public:
   // program: path of concord. Errors: the worker's own (missing device, bad model, unsupported precision), worker.crashed, worker.timeout.
-  static Result<std::unique_ptr<Worker>> start(const std::string& program, const WorkerKey& key, const std::atomic<bool>& stop);
+  // `loading` is called with the tensors that are loaded and how many there are, now and then; it may be empty.
+  using LoadingStep = std::function<void(std::uint64_t done, std::uint64_t total)>;
+  static Result<std::unique_ptr<Worker>> start(const std::string& program, const WorkerKey& key, const std::atomic<bool>& stop,
+                                               const LoadingStep& loading = {});
   ~Worker();
   Worker(const Worker&) = delete;
   Worker& operator=(const Worker&) = delete;

@@ -36,7 +36,7 @@ struct Loaded {
   Json ready;
 };
 
-Result<Loaded> load(const WorkerKey& key) {
+Result<Loaded> load(const WorkerKey& key, int out_fd) {
   const auto start = std::chrono::steady_clock::now();
   Loaded out;
   CONCORD_TRY(Device device, Backends::discover().open(key.device, key.threads));
@@ -44,7 +44,9 @@ Result<Loaded> load(const WorkerKey& key) {
   CONCORD_TRY(const auto checkpoint, Checkpoint::open(key.model));
   CONCORD_TRY(const ModelSpec spec, spec_from_path(key.model, *checkpoint));
   CONCORD_TRY(const RunPrecision precision, RunPrecision::parse(key.precision));
-  CONCORD_TRY(LoadedModel model, LoadedModel::load(*out.device, *checkpoint, spec, precision));
+  LoadProgress progress;
+  progress.step = [out_fd](std::size_t done, std::size_t total) { write_line(out_fd, {{"loading", done}, {"of", total}}); };
+  CONCORD_TRY(LoadedModel model, LoadedModel::load(*out.device, *checkpoint, spec, precision, progress));
   out.model = std::make_unique<LoadedModel>(std::move(model));
   const double seconds = std::chrono::duration<double>(std::chrono::steady_clock::now() - start).count();
   out.ready = {{"ready", true},
@@ -72,7 +74,7 @@ Json answer(Loaded& loaded, const std::string& line) {
 
 int serve_worker(const WorkerKey& key, int in, int out) {
   ::prctl(PR_SET_PDEATHSIG, SIGKILL);  // a worker never outlives the run that started it
-  auto loaded = load(key);
+  auto loaded = load(key, out);
   if (!write_line(out, loaded ? loaded->ready : error_json(loaded.error())) || !loaded) return exit_codes::kOk;
   std::string pending;
   char chunk[65536];
