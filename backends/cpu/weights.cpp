@@ -8,7 +8,9 @@
 namespace cpu {
 namespace {
 
-constexpr std::size_t kBlock = std::size_t{16} << 20, kHuge = std::size_t{2} << 20;  // [bytes]
+// Weights lie one behind the other in large blocks, since a huge page is never shared between blocks; what is not
+// touched takes no memory.
+constexpr std::size_t kBlock = std::size_t{64} << 20, kHuge = std::size_t{2} << 20;  // [bytes]
 
 std::shared_ptr<std::byte> map_block(std::size_t bytes) {
   const std::size_t size = (bytes + kHuge - 1) / kHuge * kHuge, reserved = size + kHuge;

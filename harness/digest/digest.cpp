@@ -86,7 +86,7 @@ std::optional<Sha256> sha256_from_hex(std::string_view text) {
 }
 
 Sha256 framed_pieces_digest(std::string_view name, std::string_view dtype, std::span<const std::int64_t> shape,
-                            std::span<const std::span<const std::byte>> pieces) {
+                            std::span<const std::span<const std::byte>> pieces, const std::function<void()>& after_piece) {
   Hasher hasher;
   hasher.update("wd1").u8(0);
   length_prefixed(hasher, name);
@@ -96,7 +96,10 @@ Sha256 framed_pieces_digest(std::string_view name, std::string_view dtype, std::
   std::uint64_t bytes = 0;
   for (const auto piece : pieces) bytes += piece.size();
   hasher.u64(bytes);
-  for (const auto piece : pieces) hasher.update(piece);
+  for (const auto piece : pieces) {
+    hasher.update(piece);
+    if (after_piece) after_piece();
+  }
   return hasher.finish();
 }
 

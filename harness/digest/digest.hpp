@@ -3,6 +3,7 @@
 #include <array>
 #include <cstddef>
 #include <cstdint>
+#include <functional>
 #include <optional>
 #include <span>
 #include <string>
@@ -44,7 +45,7 @@ Sha256 framed_tensor_digest(std::string_view name, std::string_view dtype, std::
                             std::span<const std::byte> data);
 // The same for data that lies in several pieces.
 Sha256 framed_pieces_digest(std::string_view name, std::string_view dtype, std::span<const std::int64_t> shape,
-                            std::span<const std::span<const std::byte>> pieces);
+                            std::span<const std::span<const std::byte>> pieces, const std::function<void()>& after_piece = {});
 struct NamedDigest {
   std::string name;
   Sha256 digest;

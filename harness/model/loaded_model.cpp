@@ -6,6 +6,7 @@
 #include <tbb/task_group.h>
 
 #include <algorithm>
+#include <atomic>
 #include <map>
 #include <mutex>
 #include <utility>
@@ -46,6 +47,11 @@ class Storage {
   std::multimap<std::uint64_t, QuantizedMatrix> free_;  // by bytes of data
 };
 
+// A large tensor's pages in the file are given back while it is read, so that it is not in memory twice. Whoever still
+// reads it takes them from the page cache again.
+constexpr std::size_t kReleaseBytes = std::size_t{32} << 20;
+constexpr std::uint64_t kReleaseElements = std::uint64_t{8} << 20;
+
 bool is_unquantized(const std::string& name) { return name == "model.embed_tokens.weight" || name == "lm_head.weight"; }
 
 WeightPrecision precision_of(const ExpectedTensor& t, const RunPrecision& precision) {
@@ -80,12 +86,19 @@ Status prepare_vector(const HfTensors& tensors, Prepared& p) {
   return {};
 }
 
-Status prepare_matrix(const HfTensors& tensors, const WeightPrecision& kind, Storage& storage, Prepared& p) {
+Status prepare_matrix(const Checkpoint& checkpoint, const HfTensors& tensors, const WeightPrecision& kind, Storage& storage,
+                      Prepared& p) {
   const ExpectedTensor& t = *p.expected;
   CONCORD_TRY(const HfMatrix m, tensors.matrix(t.name, t.shape));
   p.bytes = usable_as_stored(m, kind);
   if (p.bytes.empty()) {
-    const auto rows = [&](std::int64_t begin, std::int64_t end, float* out) { return m.read_rows(begin, end, out); };
+    std::atomic<std::uint64_t> elements = 0;
+    const auto rows = [&](std::int64_t begin, std::int64_t end, float* out) -> Status {
+      CONCORD_CHECK(m.read_rows(begin, end, out));
+      const auto count = static_cast<std::uint64_t>((end - begin) * t.shape[1]), before = elements.fetch_add(count);
+      if (before / kReleaseElements != (before + count) / kReleaseElements) checkpoint.release(m.info());
+      return {};
+    };
     CONCORD_TRY(p.matrix, quantize(rows, t.shape[0], t.shape[1], kind, storage.take(data_bytes(t, kind))));
     p.bytes = p.matrix.data;
   } else {
@@ -102,7 +115,12 @@ std::uint64_t running_bytes(const Prepared& p) {
 }
 
 Sha256 stored_digest(const Checkpoint& checkpoint, const TensorInfo& t) {
-  return framed_tensor_digest(t.name, t.type, t.shape, checkpoint.raw(t));
+  std::vector<std::span<const std::byte>> pieces;
+  const std::span<const std::byte> all = checkpoint.raw(t);
+  for (std::size_t at = 0; at < all.size(); at += kReleaseBytes) pieces.push_back(all.subspan(at, std::min(kReleaseBytes, all.size() - at)));
+  return framed_pieces_digest(t.name, t.type, t.shape, pieces, [&] {
+    if (pieces.size() > 1) checkpoint.release(t);
+  });
 }
 
 // Where each tensor goes.
@@ -196,7 +214,7 @@ Result<std::vector<Prepared>> prepare(const Batch& batch, const Checkpoint& chec
     p.stored = tensors.info(p.expected->name);
     tbb::parallel_invoke(
         [&] {
-          status[i] = p.expected->matrix ? prepare_matrix(tensors, precision_of(*p.expected, precision), storage, p)
+          status[i] = p.expected->matrix ? prepare_matrix(checkpoint, tensors, precision_of(*p.expected, precision), storage, p)
                                          : prepare_vector(tensors, p);
         },
         [&] {
