@@ -13,7 +13,7 @@
 extern "C" {
 #endif
 
-#define CONCORD_ABI_MAJOR 1u /* a different major is refused */
+#define CONCORD_ABI_MAJOR 2u /* a different major is refused */
 #define CONCORD_ABI_MINOR 0u /* a plug-in may be older or newer in minor; struct sizes tell what is there */
 
 typedef enum { CONCORD_F32 = 0, CONCORD_F16 = 1, CONCORD_BF16 = 2, CONCORD_F64 = 3, CONCORD_I32 = 4, CONCORD_I8 = 5, CONCORD_U4 = 6 } concord_dtype;
@@ -25,11 +25,15 @@ typedef enum { CONCORD_ALWAYS_IDENTICAL = 0, CONCORD_IDENTICAL_PER_CONFIGURATION
  * EMBEDDING         ids I32 [T]                                                y [T,K]                    weight [V,K]
  * RMSNORM           x [R,N], gain F32 [N]                                      y [R,N]                    eps: x * rsqrt(mean(x^2) + eps) * gain
  * LAYERNORM         x [R,N], gain F32 [N], shift F32 [N]                       y [R,N]                    eps
- * MATMUL            x [T,K], optional bias F32 [N]                             y [T,N] = x W^T + bias     weight [N,K]
+ * MATMUL            x [T,K], optional bias F32 [N], optional z [T,N]           y [T,N] = x W^T + bias     weight [N,K]; with z one of the flags
+ *                                                                                                         CONCORD_PLUS: y = ADD(z, x W^T + bias),
+ *                                                                                                         CONCORD_GATED: y = SWIGLU(z, x W^T + bias); these
+ *                                                                                                         have the bits of the two operators one by one
  * ROPE              x [T,H,D], cos [P,D/2], sin [P,D/2], positions I32 [T]     y [T,H,D]                  pairs (i, i + D/2)
- * KV_APPEND         k [T,G,D], v [T,G,D], rows I32 [T]                         kc [P,G,D], vc [P,G,D]     row t goes to cache row rows[t], all distinct
- * ATTENTION         q [T,H,D], kc [P,G,D], vc [P,G,D], positions I32 [T]       y [T,H,D]                  scale; causal: token t sees rows 0..positions[t];
- *                                                                                                         head h reads key/value head h / (H/G)
+ * KV_APPEND         k [T,G,D], v [T,G,D], rows I32 [T]                         kc [P,G,D], vc [P,G,D]     row t goes to cache row rows[t], all distinct;
+ *                                                                              (I8: ks, vs F32 [P,G])     an I8 cache also gets the scales of out[2] and out[3]
+ * ATTENTION         q [T,H,D], kc [P,G,D], vc [P,G,D], rows I32 [T]            y [T,H,D]                  scale; causal: token t sees the rows of its sequence up
+ *                   (I8: ks, vs F32 [P,G])                                                                to rows[t]; head h reads key/value head h / (H/G)
  * SWIGLU            gate [R,N], up [R,N]                                       y = gate / (1 + e^-gate) * up
  * GELU              x [R,N]                                                    y                          flag CONCORD_GELU_TANH
  * ADD               a, b of one shape                                          y = a + b
@@ -38,11 +42,13 @@ typedef enum { CONCORD_ALWAYS_IDENTICAL = 0, CONCORD_IDENTICAL_PER_CONFIGURATION
  *                                                                                                         flag CONCORD_NORMALISE
  * ARGMAX            x [T,V]                                                    index I32 [T]              lowest index among equals, NaN after every number
  * Activations (x, y, q, k, v, gate, up, a, b) share one dtype: F32, F16, BF16 or F64. cos and sin are F64 with F64 activations, else F32. The KV
- * cache may have another float dtype. In place: the output of RMSNORM, LAYERNORM, ROPE, SWIGLU, GELU, ADD and SOFTMAX may be in[0] itself; any
+ * cache may have another float dtype, or be I8: a head of a row then has one scale, max|x| / 127 in F32, and holds rint(x / scale), the quotient in F32,
+ * to nearest even (0 where the scale is 0; a head that is not finite gets a NaN scale); its value is the exact product of the two. `sequence_rows`
+ * divides the cache among several sequences: row r belongs to sequence r / sequence_rows; 0: all rows are one sequence. In place: the output of RMSNORM, LAYERNORM, ROPE, SWIGLU, GELU, ADD and SOFTMAX may be in[0] itself, that of MATMUL z; any
  * other overlap of an output with an operand is refused. Values are read exactly, computed in `accumulate` (F32, or F64 with F64 activations), and rounded once on store. */
 typedef enum { CONCORD_OP_EMBEDDING = 0, CONCORD_OP_RMSNORM, CONCORD_OP_LAYERNORM, CONCORD_OP_MATMUL, CONCORD_OP_ROPE, CONCORD_OP_KV_APPEND, CONCORD_OP_ATTENTION, CONCORD_OP_SWIGLU, CONCORD_OP_GELU, CONCORD_OP_ADD, CONCORD_OP_SOFTMAX, CONCORD_OP_TOPK_ROUTING, CONCORD_OP_ARGMAX, CONCORD_OP_COUNT } concord_op;
-enum { CONCORD_GELU_TANH = 1u, CONCORD_NORMALISE = 2u }; /* concord_call.flags */
-enum { CONCORD_MAX_IN = 4, CONCORD_MAX_OUT = 2, CONCORD_MAX_RANK = 4 };
+enum { CONCORD_GELU_TANH = 1u, CONCORD_NORMALISE = 2u, CONCORD_PLUS = 4u, CONCORD_GATED = 8u }; /* concord_call.flags */
+enum { CONCORD_MAX_IN = 6, CONCORD_MAX_OUT = 4, CONCORD_MAX_RANK = 4 };
 
 typedef struct concord_device concord_device; /* opaque, the plug-in's */
 typedef struct concord_buffer concord_buffer; /* device memory */
@@ -76,8 +82,9 @@ typedef struct concord_weight_desc {
 
 typedef struct concord_call {
   uint32_t struct_size, op, n_in, n_out;
-  concord_tensor in[4], out[2];
+  concord_tensor in[CONCORD_MAX_IN], out[CONCORD_MAX_OUT];
   concord_weight* weight;
+  int64_t sequence_rows;                                                 /* ATTENTION: cache rows of one sequence; 0: one sequence has them all */
   uint32_t accumulate, flags; double eps, scale;                         /* double, so that the float64 reference is not held back by them */
 } concord_call;
 

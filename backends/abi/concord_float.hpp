@@ -6,6 +6,7 @@
 #include <cstddef>
 #include <cstdint>
 #include <cstring>
+#include <limits>
 
 #include "abi/concord_backend.h"
 
@@ -143,6 +144,17 @@ inline void store_f32(std::uint32_t dtype, const float* in, std::size_t n, std::
     default:
       for (std::size_t i = 0; i < n; ++i) store_as(dst, i, f32_to_bf16(in[i]));
   }
+}
+
+// One head of an I8 cache row (concord_backend.h), all in float32: returns its scale.
+inline float quantise_head(const float* x, std::size_t n, std::int8_t* out) {
+  float largest = 0;
+  bool finite = true;
+  for (std::size_t i = 0; i < n; ++i) finite = finite && std::isfinite(x[i]), largest = std::fmax(largest, std::fabs(x[i]));
+  const float scale = finite ? largest / 127.0f : std::numeric_limits<float>::quiet_NaN();
+  for (std::size_t i = 0; i < n; ++i)
+    out[i] = scale > 0 ? static_cast<std::int8_t>(std::nearbyint(x[i] / scale)) : std::int8_t{0};
+  return scale;
 }
 
 }  // namespace concord_abi

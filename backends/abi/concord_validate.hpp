@@ -25,7 +25,7 @@ namespace concord_abi {
   return status;
 }
 
-enum class Kind { kNone, kActivation, kF32, kAngle, kIndex, kCache };  // dtype rule of an operand
+enum class Kind { kNone, kActivation, kF32, kAngle, kIndex, kCache, kScale };  // dtype rule of an operand
 // dims: one letter per axis; equal letters mean equal extents, 'h' is D/2, "*" is any rank.
 struct Operand {
   const char* name = nullptr;
@@ -35,7 +35,7 @@ struct Operand {
 };
 struct OpSpec {
   const char* name;
-  Operand in[4], out[2];
+  Operand in[CONCORD_MAX_IN], out[CONCORD_MAX_OUT];
   const char* weight;  // two letters, or NULL
   int in_place;        // index of the input that out[0] may be, or -1
 };
@@ -47,15 +47,17 @@ inline constexpr OpSpec kOps[CONCORD_OP_COUNT] = {
      {{"y", "RN", Kind::kActivation}}, nullptr, 0},
     {"layernorm", {{"x", "RN", Kind::kActivation}, {"gain", "N", Kind::kF32}, {"shift", "N", Kind::kF32}},
      {{"y", "RN", Kind::kActivation}}, nullptr, 0},
-    {"matmul", {{"x", "TK", Kind::kActivation}, {"bias", "N", Kind::kF32, true}},
-     {{"y", "TN", Kind::kActivation}}, "NK", -1},
+    {"matmul", {{"x", "TK", Kind::kActivation}, {"bias", "N", Kind::kF32, true}, {"z", "TN", Kind::kActivation, true}},
+     {{"y", "TN", Kind::kActivation}}, "NK", 2},
     {"rope", {{"x", "THD", Kind::kActivation}, {"cos", "Ph", Kind::kAngle}, {"sin", "Ph", Kind::kAngle},
               {"positions", "T", Kind::kIndex}}, {{"y", "THD", Kind::kActivation}}, nullptr, 0},
     {"kv_append",
      {{"k", "TGD", Kind::kActivation}, {"v", "TGD", Kind::kActivation}, {"rows", "T", Kind::kIndex}},
-     {{"kc", "PGD", Kind::kCache}, {"vc", "PGD", Kind::kCache}}, nullptr, -1},
+     {{"kc", "PGD", Kind::kCache}, {"vc", "PGD", Kind::kCache}, {"ks", "PG", Kind::kScale}, {"vs", "PG", Kind::kScale}},
+     nullptr, -1},
     {"attention", {{"q", "THD", Kind::kActivation}, {"kc", "PGD", Kind::kCache}, {"vc", "PGD", Kind::kCache},
-                   {"positions", "T", Kind::kIndex}}, {{"y", "THD", Kind::kActivation}}, nullptr, -1},
+                   {"rows", "T", Kind::kIndex}, {"ks", "PG", Kind::kScale}, {"vs", "PG", Kind::kScale}},
+     {{"y", "THD", Kind::kActivation}}, nullptr, -1},
     {"swiglu", {{"gate", "RN", Kind::kActivation}, {"up", "RN", Kind::kActivation}},
      {{"y", "RN", Kind::kActivation}}, nullptr, 0},
     {"gelu", {{"x", "RN", Kind::kActivation}}, {{"y", "RN", Kind::kActivation}}, nullptr, 0},
@@ -67,7 +69,7 @@ inline constexpr OpSpec kOps[CONCORD_OP_COUNT] = {
     {"argmax", {{"x", "TV", Kind::kActivation}}, {{"index", "T", Kind::kIndex}}, nullptr, -1},
 };
 inline constexpr std::uint32_t kFlagsOf[CONCORD_OP_COUNT] = {
-    0, 0, 0, 0, 0, 0, 0, 0, CONCORD_GELU_TANH, 0, 0, CONCORD_NORMALISE, 0};
+    0, 0, 0, CONCORD_PLUS | CONCORD_GATED, 0, 0, 0, 0, CONCORD_GELU_TANH, 0, 0, CONCORD_NORMALISE, 0};
 // clang-format on
 
 constexpr const char* op_name(std::uint32_t op) { return op < CONCORD_OP_COUNT ? kOps[op].name : "unknown operator"; }
@@ -75,6 +77,10 @@ constexpr const char* op_name(std::uint32_t op) { return op < CONCORD_OP_COUNT ?
 inline bool absent(const concord_tensor& t) { return t.rank == 0 && t.buffer == nullptr; }
 inline std::uint32_t activation_dtype(const concord_call& c) {  // of a call that was checked
   return c.op == CONCORD_OP_EMBEDDING ? c.out[0].dtype : c.in[0].dtype;
+}
+inline bool has_cache(const concord_call& c) { return c.op == CONCORD_OP_ATTENTION || c.op == CONCORD_OP_KV_APPEND; }
+inline std::uint32_t cache_dtype(const concord_call& c) {  // of a call with a cache
+  return c.op == CONCORD_OP_ATTENTION ? c.in[1].dtype : c.out[0].dtype;
 }
 inline std::size_t element_count(const concord_tensor& t) {  // of a tensor that was checked
   std::size_t n = 1;
@@ -111,7 +117,7 @@ class CallCheck {
     for (std::uint32_t i = 0; i < call_.n_in; ++i)
       if (const auto s = tensor(call_.in[i], spec_->in[i], ranges_[i]); s != CONCORD_OK) return s;
     for (std::uint32_t i = 0; i < call_.n_out; ++i)
-      if (const auto s = tensor(call_.out[i], spec_->out[i], ranges_[4 + i]); s != CONCORD_OK) return s;
+      if (const auto s = tensor(call_.out[i], spec_->out[i], ranges_[CONCORD_MAX_IN + i]); s != CONCORD_OK) return s;
     if (const auto s = weight(); s != CONCORD_OK) return s;
     if (const auto s = special(); s != CONCORD_OK) return s;
     return overlaps();
@@ -129,8 +135,10 @@ class CallCheck {
 
   concord_status counts() {
     std::uint32_t least = 0, most = 0, outs = 0;
-    for (const Operand& o : spec_->in) most += o.name != nullptr, least += o.name != nullptr && !o.optional;
-    for (const Operand& o : spec_->out) outs += o.name != nullptr;
+    const bool scaled = has_cache(call_) && cache_dtype(call_) == CONCORD_I8;  // only an I8 cache has scales
+    const auto counts = [&](const Operand& o) { return o.name != nullptr && (o.kind != Kind::kScale || scaled); };
+    for (const Operand& o : spec_->in) most += counts(o), least += counts(o) && !o.optional;
+    for (const Operand& o : spec_->out) outs += counts(o);
     if (call_.n_in < least || call_.n_in > most || call_.n_out != outs)
       return bad("%s: %u inputs and %u outputs given, expected %u to %u and %u", spec_->name, call_.n_in, call_.n_out,
                  least, most, outs);
@@ -183,6 +191,7 @@ class CallCheck {
         want = act;
         break;
       case Kind::kF32:
+      case Kind::kScale:
         want = CONCORD_F32;
         break;
       case Kind::kAngle:
@@ -192,13 +201,14 @@ class CallCheck {
         want = CONCORD_I32;
         break;
       case Kind::kCache:
-        want = call_.op == CONCORD_OP_ATTENTION ? call_.in[1].dtype : call_.out[0].dtype;
+        want = cache_dtype(call_);
         break;
       case Kind::kNone:
         break;
     }
     const bool number = o.kind == Kind::kActivation || o.kind == Kind::kCache;
-    if (t.dtype != want || (number && !is_float(t.dtype))) {
+    const bool known = is_float(t.dtype) || (o.kind == Kind::kCache && t.dtype == CONCORD_I8);
+    if (t.dtype != want || (number && !known)) {
       refuse(err_, CONCORD_INVALID, CONCORD_WHY_DTYPE, "%s: %s is %s, expected %s", spec_->name, o.name,
              dtype_name(t.dtype), number && !is_float(want) ? "a float dtype" : dtype_name(want));
       return CONCORD_INVALID;
@@ -242,20 +252,28 @@ class CallCheck {
     if (norm && !(call_.eps >= 0 && std::isfinite(call_.eps)))
       return bad("%s: eps must be finite and not negative", spec_->name);
     if (call_.op == CONCORD_OP_ATTENTION && !std::isfinite(call_.scale)) return bad("attention: scale must be finite");
+    if (call_.op == CONCORD_OP_MATMUL) {
+      const bool has_z = call_.n_in > 2 && !absent(call_.in[2]);
+      if (call_.flags == (CONCORD_PLUS | CONCORD_GATED) || has_z != (call_.flags != 0))
+        return bad("matmul: z needs exactly one of the flags PLUS and GATED, and a flag needs z");
+    }
+    if (call_.sequence_rows < 0) return bad("%s: sequence_rows is negative", spec_->name);
+    if (call_.sequence_rows != 0 && call_.op != CONCORD_OP_ATTENTION)
+      return bad("%s takes no sequence_rows", spec_->name);
     return CONCORD_OK;
   }
 
   // An output may be the very tensor that the operator allows in place; any other overlap with an operand is refused.
   concord_status overlaps() {
     for (std::uint32_t o = 0; o < call_.n_out; ++o) {
-      const Range& out = ranges_[4 + o];
-      for (std::uint32_t i = 0; i < 4 + o; ++i) {
+      const Range& out = ranges_[CONCORD_MAX_IN + o];
+      for (std::uint32_t i = 0; i < CONCORD_MAX_IN + o; ++i) {
         const Range& r = ranges_[i];
         if (!out.buffer || r.buffer != out.buffer || r.begin >= out.end || out.begin >= r.end) continue;
         const bool same = r.begin == out.begin && r.end == out.end;
         if (same && o == 0 && static_cast<int>(i) == spec_->in_place) continue;
         return bad("%s: output %s overlaps %s", spec_->name, spec_->out[o].name,
-                   i < 4 ? spec_->in[i].name : spec_->out[i - 4].name);
+                   i < CONCORD_MAX_IN ? spec_->in[i].name : spec_->out[i - CONCORD_MAX_IN].name);
       }
     }
     return CONCORD_OK;
@@ -267,7 +285,7 @@ class CallCheck {
   concord_error* err_;
   const OpSpec* spec_ = nullptr;
   std::int64_t extents_[128] = {};
-  Range ranges_[6];
+  Range ranges_[CONCORD_MAX_IN + CONCORD_MAX_OUT];
 };
 
 // Every value of an index operand must lie in [0, limit). For devices that can read their memory before they start.

@@ -11,15 +11,18 @@
 #include "abi/concord_host.hpp"
 #include "onednn.hpp"
 #include "variants.hpp"
+#include "weights.hpp"
 
-// A packed matrix. The layout is the variant's own: [ceil(N/16)][K][16] for the strict tiles, the library's for oneDNN.
-// Weights are packed in the type that is multiplied (F32; BF16 for cpu:bf16, which rounds once more); a narrower stored
-// form can be added behind this handle.
+namespace cpu {
+struct AttentionRun {  // consecutive tokens of one sequence, with rising cache rows
+  std::size_t first, count;
+};
+}  // namespace cpu
+
 struct concord_weight {
-  std::size_t rows = 0, cols = 0;
-  std::vector<float> tiles;      // strict
-  dnnl::memory packed;           // oneDNN
-  std::vector<std::byte> plain;  // row-major copy in the packed type, made by the first EMBEDDING
+  cpu::PackedWeight packed;  // cpu:onednn: its shape alone
+  dnnl::memory library;      // cpu:onednn
+  std::vector<float> plain;  // cpu:onednn: row-major copy, made by the first EMBEDDING
 };
 
 struct concord_device {
@@ -36,13 +39,37 @@ struct concord_device {
     });
   }
 
+  // body(begin, end) over [0, n) items of about `cost` bytes or multiplications each, in a few pieces per thread: enough to
+  // even out threads of different speed.
+  template <class Body>
+  void spread(std::size_t n, std::size_t cost, const Body& body) {
+    constexpr std::size_t kLeast = 32768, kPieces = 8;
+    if (threads == 1 || n == 1 || n * cost < 2 * kLeast) return body(std::size_t{0}, n);
+    const std::size_t pieces = kPieces * static_cast<std::size_t>(threads);
+    const std::size_t grain = std::max({std::size_t{1}, n / pieces, kLeast / std::max<std::size_t>(1, cost)});
+    arena.execute([&] {
+      tbb::parallel_for(tbb::blocked_range<std::size_t>(0, n, grain),
+                        [&](const tbb::blocked_range<std::size_t>& r) { body(r.begin(), r.end()); }, tbb::simple_partitioner());
+    });
+  }
+
+  // Cleared, with room for `tokens`; for the call that runs.
+  std::vector<cpu::AttentionRun>& attention_runs(std::size_t tokens) {
+    runs_.clear(), runs_.reserve(tokens);
+    return runs_;
+  }
+
   const cpu::Variant& variant;
   const cpu::Kernels& kernels;
   int threads;
   tbb::task_arena arena;
-  std::unique_ptr<cpu::OneDnn> onednn;  // NULL for cpu:strict
+  std::unique_ptr<cpu::OneDnn> onednn;  // cpu:onednn; else NULL
+  cpu::WeightArena weights;
   std::vector<float> x_wide, y_wide;    // matmul operands in float32; grown, never shrunk
   std::uint64_t fallbacks = 0;
+
+ private:
+  std::vector<cpu::AttentionRun> runs_;
 };
 
 namespace cpu {
@@ -76,9 +103,10 @@ concord_status softmax(Context& c);
 concord_status topk_routing(Context& c);
 concord_status argmax(Context& c);
 
-// Packs a stored weight for the device.
-std::unique_ptr<concord_weight> pack_weight(concord_device& device, const concord_abi::StoredWeight& stored);
-// Row r as float32, exact.
+// Prepares a description that was checked for the device.
+std::unique_ptr<concord_weight> prepare_weight(concord_device& device, const concord_weight_desc& desc,
+                                               const concord_abi::WeightBytes& bytes);
+// Row r as float32: exact, but for I8, where the product with the scale is rounded once.
 void weight_row(concord_device& device, concord_weight& weight, std::size_t r, float* out);
 
 }  // namespace cpu

@@ -5,6 +5,8 @@
 #include <cstddef>
 #include <cstdint>
 
+#include "attention_tile.hpp"
+
 namespace cpu {
 
 // All sums run in `lanes` partial sums (element i goes to lane i % lanes, in index order) that are added in a fixed
@@ -16,8 +18,6 @@ struct Kernels {
   float (*max)(const float* x, std::size_t n);                                    // NaN if any is NaN
   float (*sum)(const float* x, std::size_t n);
   float (*sum_squares)(const float* x, float centre, std::size_t n);  // sum of (x - centre)^2
-  float (*dot)(const float* a, const float* b, std::size_t n);
-  void (*axpy)(float a, const float* x, float* y, std::size_t n);  // y += a x
   void (*normalise)(float* x, float centre, float scale, const float* gain, const float* shift,
                     std::size_t n);                        // shift may be NULL
   float (*exp_sum)(float* x, float shift, std::size_t n);  // x = exp(x - shift), returns the sum
@@ -26,13 +26,12 @@ struct Kernels {
   void (*add)(const float* a, const float* b, float* y, std::size_t n);
   void (*swiglu)(const float* gate, const float* up, float* y, std::size_t n);
   void (*gelu)(const float* x, float* y, std::size_t n, bool tanh_form);
+  float (*quantize)(const float* x, std::size_t n, std::int8_t* out);  // a head of an int8 cache row; returns its scale
+  // y = sums * scales + bias, two roundings; scales and bias may be NULL
+  void (*finish)(const float* sums, const float* scales, const float* bias, std::size_t n, float* y);
+  void (*attend)(const AttentionBlock& block);
 };
 
 extern const Kernels kStrictKernels, kAvx2Kernels, kAvx512Kernels;
-
-// y[t][0..16) = sum over k of x[t][k] * w[k][0..16), in the order of k, each product rounded before it is added.
-// x has row stride k, y has row stride y_stride; `tokens` is 1 to 2.
-void strict_tile(const float* x, const float* w, std::size_t tokens, std::size_t k, float* y, std::size_t y_stride);
-inline constexpr std::size_t kStrictWidth = 16, kStrictTokens = 2;
 
 }  // namespace cpu

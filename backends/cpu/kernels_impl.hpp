@@ -2,6 +2,7 @@
 // include. Internal linkage throughout, compiler builtins instead of the standard library: a function that is shared
 // with another file could otherwise be taken from the copy that was compiled for a newer processor.
 #include "kernels.hpp"
+#include "scalar.hpp"
 
 #if defined(__F16C__)
 #include <immintrin.h>
@@ -27,34 +28,29 @@ inline float exp_of(float x) { return static_cast<float>(__builtin_exp(static_ca
 inline float tanh_of(float x) { return static_cast<float>(__builtin_tanh(static_cast<double>(x))); }
 inline float erfc_of(float x) { return static_cast<float>(__builtin_erfc(static_cast<double>(x))); }
 #else
-inline float exp_of(float x) { return __builtin_expf(x); }
+// exp without a branch or a call, so that loops over it become vector code: n = rint(x / ln 2), r = x - n ln 2 in two
+// parts (Cody and Waite 1980), the Taylor polynomial of degree 7 (its remainder is below 2^-27 for |r| <= ln 2 / 2), and
+// 2^n in two factors, so that results below the normal numbers are rounded once. Error below 1 ulp.
+inline float exp_of(float x) {
+  const float bounded = x < -110.0f ? -110.0f : (x > 100.0f ? 100.0f : x);  // exp is 0 or infinite there; NaN stays
+  constexpr float kRound = 12582912.0f;                                     // 1.5 * 2^23: adding it rounds to an integer
+  const float shifted = multiply_add(bounded, 0x1.715476p+0f, kRound), n = shifted - kRound;
+  const float r = multiply_add(n, -0x1.7f7d1cp-20f, multiply_add(n, -0x1.62e4p-1f, bounded));
+  float p = 0x1.a01a02p-13f;
+  p = multiply_add(p, r, 0x1.6c16c2p-10f);
+  p = multiply_add(p, r, 0x1.111112p-7f);
+  p = multiply_add(p, r, 0x1.555556p-5f);
+  p = multiply_add(p, r, 0x1.555556p-3f);
+  p = multiply_add(p, r, 0.5f);
+  p = multiply_add(r * r, p, r) + 1.0f;
+  const auto whole = static_cast<std::int32_t>(to_bits(shifted) - 0x4b400000u), half = whole >> 1;
+  const float low = from_bits(static_cast<std::uint32_t>(half + 127) << 23),
+              high = from_bits(static_cast<std::uint32_t>(whole - half + 127) << 23);
+  return p * low * high;
+}
 inline float tanh_of(float x) { return __builtin_tanhf(x); }
 inline float erfc_of(float x) { return __builtin_erfcf(x); }
 #endif
-
-inline float from_bits(std::uint32_t u) { return __builtin_bit_cast(float, u); }
-inline std::uint32_t to_bits(float f) { return __builtin_bit_cast(std::uint32_t, f); }
-
-inline float widen_f16(std::uint16_t h) {
-  const std::uint32_t sign = (h & 0x8000u) << 16, magnitude = h & 0x7fffu;
-  const float subnormal = static_cast<float>(static_cast<std::int32_t>(magnitude)) * 0x1p-24f;
-  const std::uint32_t normal = (magnitude << 13) + (magnitude >= 0x7c00u ? 0x70000000u : 0x38000000u);
-  return from_bits(sign | (magnitude < 0x400u ? to_bits(subnormal) : normal));
-}
-inline std::uint16_t narrow_f16(float f) {
-  const std::uint32_t u = to_bits(f), magnitude = u & 0x7fffffffu;
-  const std::uint32_t sign = (u >> 16) & 0x8000u;
-  const std::uint32_t small = to_bits(from_bits(magnitude) + 0.5f) - 0x3f000000u;
-  const std::uint32_t normal = (magnitude - 0x38000000u + 0xfffu + ((magnitude >> 13) & 1u)) >> 13;
-  std::uint32_t r = magnitude < 0x38800000u ? small : normal;
-  r = magnitude >= 0x477ff000u ? 0x7c00u : r;
-  return static_cast<std::uint16_t>(sign | (magnitude > 0x7f800000u ? 0x7e00u : r));
-}
-inline std::uint16_t narrow_bf16(float f) {
-  const std::uint32_t u = to_bits(f);
-  const std::uint32_t rounded = (u + 0x7fffu + ((u >> 16) & 1u)) >> 16;
-  return static_cast<std::uint16_t>((u & 0x7fffffffu) > 0x7f800000u ? (u >> 16) | 0x40u : rounded);
-}
 
 void load(std::uint32_t dtype, const void* src, std::size_t n, float* out) {
   if (dtype == 0) {
@@ -63,7 +59,14 @@ void load(std::uint32_t dtype, const void* src, std::size_t n, float* out) {
   }
   const auto* in = static_cast<const std::uint16_t*>(src);
   if (dtype == 2) {
-    for (std::size_t i = 0; i < n; ++i) out[i] = from_bits(static_cast<std::uint32_t>(in[i]) << 16);
+    std::size_t i = 0;
+#if defined(__AVX512BW__)
+    for (; i + 16 <= n; i += 16) {
+      const __m512i wide = _mm512_cvtepu16_epi32(_mm256_loadu_si256(reinterpret_cast<const __m256i*>(in + i)));
+      _mm512_storeu_si512(out + i, _mm512_slli_epi32(wide, 16));
+    }
+#endif
+    for (; i < n; ++i) out[i] = from_bits(static_cast<std::uint32_t>(in[i]) << 16);
     return;
   }
   std::size_t i = 0;
@@ -81,7 +84,18 @@ void store(std::uint32_t dtype, const float* in, std::size_t n, void* dst) {
   }
   auto* out = static_cast<std::uint16_t*>(dst);
   if (dtype == 2) {
-    for (std::size_t i = 0; i < n; ++i) out[i] = narrow_bf16(in[i]);
+    std::size_t i = 0;
+#if defined(__AVX512BW__)
+    for (; i + 16 <= n; i += 16) {  // narrow_bf16, sixteen at a time
+      const __m512 v = _mm512_loadu_ps(in + i);
+      const __m512i u = _mm512_castps_si512(v), high = _mm512_srli_epi32(u, 16);
+      const __m512i odd = _mm512_and_si512(high, _mm512_set1_epi32(1));
+      const __m512i rounded = _mm512_srli_epi32(_mm512_add_epi32(_mm512_add_epi32(u, _mm512_set1_epi32(0x7fff)), odd), 16);
+      const __m512i result = _mm512_mask_or_epi32(rounded, _mm512_cmp_ps_mask(v, v, _CMP_UNORD_Q), high, _mm512_set1_epi32(0x40));
+      _mm256_storeu_si256(reinterpret_cast<__m256i*>(out + i), _mm512_cvtepi32_epi16(result));
+    }
+#endif
+    for (; i < n; ++i) out[i] = narrow_bf16(in[i]);
     return;
   }
   std::size_t i = 0;
@@ -111,22 +125,29 @@ inline float reduce(std::size_t n, Step step) {
   return tree(lane);
 }
 
+// Without a branch; which lane an element goes to does not matter to a maximum.
 float max(const float* x, std::size_t n) {
-  float best = x[0];
-  for (std::size_t i = 0; i < n; ++i) best = (x[i] > best || x[i] != x[i]) ? x[i] : best;
-  return best;
+  float lane[kLanes];
+  std::uint32_t strange[kLanes] = {};
+  for (std::size_t l = 0; l < kLanes; ++l) lane[l] = -__builtin_inff();
+  const auto take = [&](std::size_t l, float v) {
+    lane[l] = v > lane[l] ? v : lane[l];
+    strange[l] |= v != v;
+  };
+  std::size_t i = 0;
+  for (; i + kLanes <= n; i += kLanes)
+    for (std::size_t l = 0; l < kLanes; ++l) take(l, x[i + l]);
+  for (; i < n; ++i) take(0, x[i]);
+  float best = lane[0];
+  std::uint32_t any = 0;
+  for (std::size_t l = 0; l < kLanes; ++l) best = lane[l] > best ? lane[l] : best, any |= strange[l];
+  return any ? __builtin_nanf("") : best;
 }
 float sum(const float* x, std::size_t n) {
   return reduce(n, [=](float acc, std::size_t i) { return acc + x[i]; });
 }
 float sum_squares(const float* x, float centre, std::size_t n) {
   return reduce(n, [=](float acc, std::size_t i) { return multiply_add(x[i] - centre, x[i] - centre, acc); });
-}
-float dot(const float* a, const float* b, std::size_t n) {
-  return reduce(n, [=](float acc, std::size_t i) { return multiply_add(a[i], b[i], acc); });
-}
-void axpy(float a, const float* x, float* y, std::size_t n) {
-  for (std::size_t i = 0; i < n; ++i) y[i] = multiply_add(a, x[i], y[i]);
 }
 void normalise(float* x, float centre, float scale, const float* gain, const float* shift, std::size_t n) {
   if (shift)
@@ -137,6 +158,29 @@ void normalise(float* x, float centre, float scale, const float* gain, const flo
 float exp_sum(float* x, float shift, std::size_t n) {
   for (std::size_t i = 0; i < n; ++i) x[i] = exp_of(x[i] - shift);
   return sum(x, n);
+}
+// One head of a cache row as int8 (concord_backend.h): returns its scale.
+float quantize(const float* x, std::size_t n, std::int8_t* out) {
+  float largest = 0;
+  bool fine = true;
+  for (std::size_t i = 0; i < n; ++i) {
+    const float size = __builtin_fabsf(x[i]);
+    largest = size > largest ? size : largest;
+    fine &= x[i] - x[i] == 0.0f;
+  }
+  const float scale = fine ? largest / 127.0f : __builtin_nanf("");
+  for (std::size_t i = 0; i < n; ++i) {
+    const float q = fine && scale > 0 ? x[i] / scale : 0.0f;
+    out[i] = static_cast<std::int8_t>(static_cast<std::int32_t>(to_bits(q + 12582912.0f) - 0x4b400000u));
+  }
+  return scale;
+}
+// A tile's sums to results: the row's scale, then the bias.
+void finish(const float* sums, const float* scales, const float* bias, std::size_t n, float* y) {
+  for (std::size_t i = 0; i < n; ++i) {
+    const float v = scales ? sums[i] * scales[i] : sums[i];
+    y[i] = bias ? v + bias[i] : v;
+  }
 }
 void divide(float* x, float by, std::size_t n) {
   for (std::size_t i = 0; i < n; ++i) x[i] /= by;
@@ -165,6 +209,11 @@ void gelu(const float* x, float* y, std::size_t n, bool tanh_form) {
 }
 
 }  // namespace
+}  // namespace cpu
+
+#include "attention_impl.hpp"
+
+namespace cpu {
 
 const Kernels CONCORD_KERNELS = {CONCORD_KERNELS_NAME,
                                  load,
@@ -172,14 +221,15 @@ const Kernels CONCORD_KERNELS = {CONCORD_KERNELS_NAME,
                                  max,
                                  sum,
                                  sum_squares,
-                                 dot,
-                                 axpy,
                                  normalise,
                                  exp_sum,
                                  divide,
                                  rotate,
                                  add,
                                  swiglu,
-                                 gelu};
+                                 gelu,
+                                 quantize,
+                                 finish,
+                                 attend};
 
 }  // namespace cpu

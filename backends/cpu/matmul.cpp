@@ -1,128 +1,185 @@
-// Matmul: strict tiles or oneDNN. F16 activations (and BF16 ones outside cpu:bf16) are widened exactly to float32,
-// multiplied in float32, and the sum with the bias is rounded once on store.
+// Matmul over packed weights: which tile multiplies what, and when. Activations that the tiles do not take as they are
+// (F16, and BF16 where sums are of float32 numbers) are widened to float32 first; the sum with the bias is rounded once
+// on store. Nothing here changes a bit: every output is summed in the order that tiles.hpp describes.
+#include <algorithm>
+
 #include "device.hpp"
 
 namespace cpu {
 namespace {
 
-std::size_t blocks_of(std::size_t n) { return (n + kStrictWidth - 1) / kStrictWidth; }
+// y [tokens, rows of the weight] = x * weight + bias, finished one run of a panel's outputs at a time.
+struct Product {
+  concord_device& device;
+  const TileSet& tiles;
+  const PackedWeight& w;
+  const std::byte* x;  // [tokens][cols] in the tiles' type
+  std::size_t tokens;
+  const float* bias;         // or NULL
+  const concord_tensor& y;
+  const concord_tensor* z;  // or NULL
+  bool gated;               // how z is combined
 
-void pack_tiles(concord_device& device, const concord_abi::StoredWeight& s, concord_weight& w) {
-  w.tiles.assign(blocks_of(s.rows) * s.cols * kStrictWidth, 0.0f);
-  device.parallel(s.rows, s.cols, [&](std::size_t begin, std::size_t end) {
-    float* row = scratch(0, s.cols);
-    for (std::size_t r = begin; r < end; ++r) {
-      concord_abi::weight_row(s, r, row);
-      float* tile = w.tiles.data() + r / kStrictWidth * s.cols * kStrictWidth + r % kStrictWidth;
-      for (std::size_t k = 0; k < s.cols; ++k) tile[k * kStrictWidth] = row[k];
+  std::size_t operand_bytes() const { return tiles.bf16 ? 2 : 4; }
+  std::size_t block() const {  // inputs that are summed before they are added to the total
+    if (w.group) return w.group;
+    return tiles.block ? tiles.block : w.cols;
+  }
+};
+
+// The sums of n neighbouring elements, rounded to the type of z and combined with its elements from `at` on.
+void combine(const Kernels& k, const concord_tensor& z, bool gated, std::size_t at, std::size_t n, float* values) {
+  float other[4 * 16];
+  k.load(z.dtype, concord_abi::bytes_of(z) + at * concord_abi::dtype_bytes(z.dtype), n, other);
+  if (z.dtype != CONCORD_F32) {
+    std::uint16_t rounded[4 * 16];
+    k.store(z.dtype, values, n, rounded);
+    k.load(z.dtype, rounded, n, values);
+  }
+  (gated ? k.swiglu : k.add)(other, values, values, n);
+}
+
+// Sums of one token and panel -> y.
+void finish(const Product& m, std::size_t panel, std::size_t token, const float* sums) {
+  const std::size_t first = panel * m.w.width, n = std::min(m.w.width, m.w.rows - first);
+  const float* scales = m.w.row_scales.empty() ? nullptr : m.w.row_scales.data() + first;
+  const float* bias = m.bias ? m.bias + first : nullptr;
+  std::byte* to = concord_abi::bytes_of(m.y) + (token * m.w.rows + first) * concord_abi::dtype_bytes(m.y.dtype);
+  const Kernels& k = m.device.kernels;
+  if (m.y.dtype == CONCORD_F32 && !m.z) return k.finish(sums, scales, bias, n, reinterpret_cast<float*>(to));
+  float values[4 * 16];
+  k.finish(sums, scales, bias, n, values);
+  if (m.z) combine(k, *m.z, m.gated, token * m.w.rows + first, n, values);
+  k.store(m.y.dtype, values, n, to);
+}
+
+// Few tokens: every panel is read once, in the width it is stored in.
+void thin(const Product& m) {
+  const std::size_t stored = panel_bytes(m.w.form, m.w.width, m.w.cols);
+  m.device.spread(m.w.panel_count(), stored, [&](std::size_t begin, std::size_t end) {
+    float sums[kMaxTileRows * 4 * 16];
+    for (std::size_t p = begin; p < end; ++p) {
+      const std::size_t width = m.w.panel_width(p);
+      TileCall c;
+      c.x = m.x, c.x_stride = m.w.cols, c.panel = m.w.panel(p), c.scales = m.w.panel_scales(p), c.zeros = m.w.panel_zeros(p);
+      c.k = m.w.cols, c.segment = m.block(), c.sums = sums, c.stride = width;
+      m.tiles.tile[m.w.form][m.tokens - 1][width == m.w.width ? 0 : 1](c);
+      for (std::size_t t = 0; t < m.tokens; ++t) finish(m, p, t, sums + t * width);
     }
   });
 }
 
-void pack_onednn(concord_device& device, const concord_abi::StoredWeight& s, concord_weight& w) {
-  const std::uint32_t type = device.variant.bf16_matmul ? CONCORD_BF16 : CONCORD_F32;
-  const std::size_t row_bytes = s.cols * concord_abi::dtype_bytes(type);
-  std::vector<std::byte> plain(s.rows * row_bytes);
-  device.parallel(s.rows, s.cols, [&](std::size_t begin, std::size_t end) {
-    float* row = scratch(0, s.cols);
-    for (std::size_t r = begin; r < end; ++r) {
-      concord_abi::weight_row(s, r, row);
-      device.kernels.store(type, row, s.cols, plain.data() + r * row_bytes);
+// Inputs of a panel that are brought into the form that is multiplied, to be used for many tokens: small enough for the
+// second-level cache, a whole number of blocks.
+std::size_t expanded_inputs(const Product& m) {
+  if (m.w.form == m.tiles.wide) return m.w.cols;
+  const std::size_t block = m.block(), step = m.w.group ? m.w.group * std::max<std::size_t>(1, 512 / m.w.group) : block;
+  return std::min(m.w.cols, step);
+}
+
+// Tokens [first, last) of panel p.
+void wide_task(const Product& m, std::size_t p, std::size_t first, std::size_t last) {
+  const std::size_t width = m.w.panel_width(p), inputs = expanded_inputs(m), step = m.block();
+  float* sums = scratch(2, (last - first) * width);
+  const bool expands = m.w.form != m.tiles.wide;
+  auto* buffer = expands ? reinterpret_cast<std::byte*>(scratch(3, inputs * width + 8 * width)) : nullptr;
+  // Blocks in the outer loop, so that one block of the panel and of the activations stays in the cache.
+  const std::size_t jump = std::min(inputs, std::max<std::size_t>(step, 512 / step * step));
+  for (std::size_t k0 = 0; k0 < m.w.cols; k0 += jump) {
+    TileCall c;
+    c.k = std::min(jump, m.w.cols - k0), c.segment = step, c.add = k0 > 0;
+    c.panel = m.w.panel(p) + panel_bytes(m.w.form, width, k0);
+    if (m.w.group) c.scales = m.w.panel_scales(p) + k0 / m.w.group * width;
+    if (expands) {
+      const std::uint8_t* zeros = m.w.has_zeros ? m.w.panel_zeros(p) + k0 / m.w.group * width : nullptr;
+      m.tiles.expand({m.w.form, c.panel, zeros, c.k, step, width, buffer});
+      c.panel = buffer;
+    }
+    c.x_stride = m.w.cols, c.stride = width;
+    for (std::size_t t = first; t < last; t += m.tiles.rows) {
+      const std::size_t count = std::min(m.tiles.rows, last - t);
+      c.x = m.x + (t * m.w.cols + k0) * m.operand_bytes(), c.sums = sums + (t - first) * width;
+      m.tiles.tile[m.tiles.wide][count - 1][width == m.w.width ? 0 : 1](c);
+    }
+  }
+  for (std::size_t t = first; t < last; ++t) finish(m, p, t, sums + (t - first) * width);
+}
+
+// Many tokens: tasks of one panel and a run of tokens, of even size, whose activations stay in the second-level cache.
+void wide(const Product& m) {
+  constexpr std::size_t kTokens = 252;
+  const std::size_t panels = m.w.panel_count();
+  std::size_t runs = (m.tokens + kTokens - 1) / kTokens;
+  while (runs * panels < 4 * static_cast<std::size_t>(m.device.threads) && m.tokens / (runs * 2) >= 4 * m.tiles.rows) runs *= 2;
+  const std::size_t per_run = ((m.tokens + runs - 1) / runs + m.tiles.rows - 1) / m.tiles.rows * m.tiles.rows;
+  runs = (m.tokens + per_run - 1) / per_run;
+  m.device.spread(runs * panels, per_run * m.w.cols * m.w.width, [&](std::size_t begin, std::size_t end) {
+    for (std::size_t i = begin; i < end; ++i) {
+      const std::size_t first = i / panels * per_run;
+      wide_task(m, i % panels, first, std::min(m.tokens, first + per_run));
     }
   });
-  w.packed = device.onednn->pack(plain.data(), s.rows, s.cols);
 }
 
 // The activations in the type that is multiplied: the caller's own memory, or float32 scratch.
-const void* operand(concord_device& d, const concord_tensor& x) {
+const std::byte* operand(concord_device& d, const concord_tensor& x) {
   if (x.dtype == CONCORD_F32 || d.variant.bf16_matmul) return concord_abi::bytes_of(x);
   const std::size_t rows = dim(x, 0), k = dim(x, 1);
   if (d.x_wide.size() < rows * k) d.x_wide.resize(rows * k);
   d.parallel(rows, k, [&](std::size_t begin, std::size_t end) {
     d.kernels.load(x.dtype, row_of(x, begin, k), (end - begin) * k, d.x_wide.data() + begin * k);
   });
-  return d.x_wide.data();
+  return reinterpret_cast<const std::byte*>(d.x_wide.data());
 }
 
-void strict_matmul(concord_device& d, const float* x, const concord_weight& w, const float* bias, std::size_t tokens,
-                   float* y) {
-  const std::size_t n = w.rows, k = w.cols, groups = (tokens + kStrictTokens - 1) / kStrictTokens;
-  d.parallel(blocks_of(n), k * kStrictWidth * groups, [&](std::size_t begin, std::size_t end) {
-    float tile[kStrictTokens * kStrictWidth];
-    for (std::size_t b = begin; b < end; ++b) {
-      const std::size_t width = std::min(kStrictWidth, n - b * kStrictWidth);
-      for (std::size_t t = 0; t < tokens; t += kStrictTokens) {
-        const std::size_t count = std::min(kStrictTokens, tokens - t);
-        strict_tile(x + t * k, w.tiles.data() + b * k * kStrictWidth, count, k, tile, kStrictWidth);
-        for (std::size_t i = 0; i < count; ++i)
-          for (std::size_t l = 0; l < width; ++l) {
-            const float sum = tile[i * kStrictWidth + l];
-            y[(t + i) * n + b * kStrictWidth + l] = bias ? sum + bias[b * kStrictWidth + l] : sum;
-          }
-      }
-    }
-  });
+const char* form_name(Form f) {
+  constexpr const char* kNames[kForms] = {"f32", "f16", "bf16", "int8", "int4", "bf16", "int8"};
+  return kNames[f];
 }
 
-void onednn_matmul(Context& c, const void* x, const float* bias, std::size_t tokens, float* y) {
+void onednn_matmul(Context& c, const float* bias) {
   concord_device& d = c.device;
   const concord_weight& w = *c.call.weight;
-  const std::string& impl = d.onednn->run(x, w.packed, bias, y, tokens, w.rows, w.cols);
-  if (!impl.starts_with(d.variant.own_impl)) ++d.fallbacks;
+  const concord_tensor& y = c.call.out[0];
+  const std::size_t tokens = dim(y, 0), n = dim(y, 1);
+  const bool direct = y.dtype == CONCORD_F32 && !c.call.flags;
+  constexpr std::size_t kPiece = 64;  // what combine() takes at once
+  if (!direct && d.y_wide.size() < tokens * n) d.y_wide.resize(tokens * n);
+  float* sums = direct ? reinterpret_cast<float*>(concord_abi::bytes_of(y)) : d.y_wide.data();
+  const std::string& impl = d.onednn->run(operand(d, c.call.in[0]), w.library, bias, sums, tokens, n, w.packed.cols);
+  if (impl.find("ref") != std::string::npos) ++d.fallbacks;  // the library's plain loops, not a kernel for this processor
   static const std::string version = onednn_version();
-  std::snprintf(c.witness.kernel, sizeof c.witness.kernel, "matmul: onednn %s %s %s isa=%s", version.c_str(),
-                impl.c_str(), d.variant.bf16_matmul ? "bf16xbf16 f32 sums" : "f32", d.variant.isa_name);
+  std::snprintf(c.witness.kernel, sizeof c.witness.kernel, "matmul: onednn %s %s f32", version.c_str(), impl.c_str());
   // gemm:jit splits K over threads for many shapes. The brgemm kernels were not seen to (1 to 48 threads), but the
   // library promises nothing.
   c.witness.determinism = CONCORD_IDENTICAL_PER_CONFIGURATION;
+  if (!direct)
+    d.parallel(tokens, n, [&](std::size_t begin, std::size_t end) {
+      for (std::size_t at = begin * n; at < end * n; at += kPiece) {
+        const std::size_t count = std::min(kPiece, end * n - at);
+        if (c.call.flags) combine(d.kernels, c.call.in[2], c.call.flags == CONCORD_GATED, at, count, sums + at);
+        d.kernels.store(y.dtype, sums + at, count, concord_abi::bytes_of(y) + at * concord_abi::dtype_bytes(y.dtype));
+      }
+    });
 }
 
 }  // namespace
 
-std::unique_ptr<concord_weight> pack_weight(concord_device& device, const concord_abi::StoredWeight& stored) {
-  auto w = std::make_unique<concord_weight>();
-  w->rows = stored.rows, w->cols = stored.cols;
-  if (device.onednn)
-    pack_onednn(device, stored, *w);
-  else
-    pack_tiles(device, stored, *w);
-  return w;
-}
-
-void weight_row(concord_device& device, concord_weight& w, std::size_t r, float* out) {
-  if (!device.onednn) {
-    const float* tile = w.tiles.data() + r / kStrictWidth * w.cols * kStrictWidth + r % kStrictWidth;
-    for (std::size_t k = 0; k < w.cols; ++k) out[k] = tile[k * kStrictWidth];
-    return;
-  }
-  const std::uint32_t type = device.variant.bf16_matmul ? CONCORD_BF16 : CONCORD_F32;
-  const std::size_t row_bytes = w.cols * concord_abi::dtype_bytes(type);
-  if (w.plain.empty()) {
-    std::vector<std::byte> plain(w.rows * row_bytes);
-    device.onednn->unpack(w.packed, w.rows, w.cols, plain.data());
-    w.plain = std::move(plain);
-  }
-  device.kernels.load(type, w.plain.data() + r * row_bytes, w.cols, out);
-}
-
 concord_status matmul(Context& c) {
   concord_device& d = c.device;
-  const concord_tensor &x = c.call.in[0], &y = c.call.out[0];
-  const std::size_t tokens = dim(y, 0), n = dim(y, 1);
   const bool has_bias = c.call.n_in > 1 && !concord_abi::absent(c.call.in[1]);
   const float* bias = has_bias ? reinterpret_cast<const float*>(concord_abi::bytes_of(c.call.in[1])) : nullptr;
-  const bool direct = y.dtype == CONCORD_F32;
-  if (!direct && d.y_wide.size() < tokens * n) d.y_wide.resize(tokens * n);
-  float* sums = direct ? reinterpret_cast<float*>(concord_abi::bytes_of(y)) : d.y_wide.data();
-  const void* in = operand(d, x);
-  if (d.onednn)
-    onednn_matmul(c, in, bias, tokens, sums);
+  if (d.onednn) {
+    onednn_matmul(c, bias);
+    return CONCORD_OK;
+  }
+  const Product m{d, *d.variant.tiles, c.call.weight->packed, operand(d, c.call.in[0]), dim(c.call.in[0], 0), bias,
+                  c.call.out[0], c.call.flags ? &c.call.in[2] : nullptr, c.call.flags == CONCORD_GATED};
+  std::snprintf(c.witness.kernel, sizeof c.witness.kernel, "matmul: cpu %s, %s weights", m.tiles.name, form_name(m.w.form));
+  if (m.tokens <= m.tiles.rows)
+    thin(m);
   else
-    strict_matmul(d, static_cast<const float*>(in), *c.call.weight, bias, tokens, sums);
-  if (!direct)
-    d.parallel(tokens, n, [&](std::size_t begin, std::size_t end) {
-      d.kernels.store(y.dtype, sums + begin * n, (end - begin) * n, row_of(y, begin, n));
-    });
+    wide(m);
   return CONCORD_OK;
 }
 

@@ -1,7 +1,5 @@
 #include "onednn.hpp"
 
-#include <mutex>
-
 extern "C" {  // libgomp, the runtime that libdnnl is built on
 void omp_set_num_threads(int);
 int omp_get_max_threads(void);
@@ -25,6 +23,7 @@ class TeamSize {
 
 dnnl::memory::dim dim(std::size_t n) { return static_cast<dnnl::memory::dim>(n); }
 
+constexpr auto kType = dnnl::memory::data_type::f32;
 constexpr std::size_t kMaxEntries = 4096;  // shapes remembered per device; beyond that the memory starts over
 
 }  // namespace
@@ -34,36 +33,21 @@ OneDnn::~OneDnn() {
   omp_pause_resource_all(kHard);
 }
 
-std::string claim_isa(dnnl::cpu_isa isa, const char* name) {
-  static std::mutex mutex;
-  static std::string claimed;
-  const std::lock_guard lock(mutex);
-  if (claimed == name) return "";
-  if (!claimed.empty())
-    return "oneDNN is limited to one instruction set per process and this one runs " + claimed +
-           "; use a worker process for " + name;
-  if (dnnl::set_max_cpu_isa(isa) != dnnl::status::success)
-    return std::string("oneDNN was used before it could be limited to ") + name + "; use a worker process";
-  if (dnnl::get_effective_cpu_isa() != isa) return std::string("oneDNN does not offer ") + name + " here";
-  claimed = name;
-  return "";
-}
-
 std::string onednn_version() {
   const dnnl::version_t* v = dnnl::version();
   return std::to_string(v->major) + "." + std::to_string(v->minor) + "." + std::to_string(v->patch);
 }
 
 dnnl::memory::desc OneDnn::plain(std::size_t n, std::size_t k) const {
-  return {{dim(k), dim(n)}, type_, dnnl::memory::format_tag::ba};  // W [n, k] row-major, seen as [k, n]
+  return {{dim(k), dim(n)}, kType, dnnl::memory::format_tag::ba};  // W [n, k] row-major, seen as [k, n]
 }
 
 dnnl::memory OneDnn::pack(const void* w, std::size_t n, std::size_t k) {
   const TeamSize team(threads_);
   using Desc = dnnl::memory::desc;
   // The preferred layout depends on n and k; 64 rows stand for any number.
-  const dnnl::matmul::desc matmul(Desc({64, dim(k)}, type_, dnnl::memory::format_tag::ab),
-                                  Desc({dim(k), dim(n)}, type_, dnnl::memory::format_tag::any),
+  const dnnl::matmul::desc matmul(Desc({64, dim(k)}, kType, dnnl::memory::format_tag::ab),
+                                  Desc({dim(k), dim(n)}, kType, dnnl::memory::format_tag::any),
                                   Desc({64, dim(n)}, dnnl::memory::data_type::f32, dnnl::memory::format_tag::ab));
   const dnnl::matmul::primitive_desc chosen(matmul, engine_);
   dnnl::memory from(plain(n, k), engine_, const_cast<void*>(w)), to(chosen.weights_desc(), engine_);
@@ -86,7 +70,7 @@ const OneDnn::Entry& OneDnn::entry(const Key& key, const dnnl::memory::desc& wei
   using Desc = dnnl::memory::desc;
   constexpr auto kAb = dnnl::memory::format_tag::ab;
   Entry e;
-  e.x = Desc({dim(m), dim(k)}, type_, kAb);
+  e.x = Desc({dim(m), dim(k)}, kType, kAb);
   e.y = Desc({dim(m), dim(n)}, dnnl::memory::data_type::f32, kAb);
   e.bias = Desc({1, dim(n)}, dnnl::memory::data_type::f32, kAb);
   const dnnl::matmul::desc matmul =

@@ -1,4 +1,4 @@
-// oneDNN's matmul with weights packed once, limited to one instruction set per process.
+// oneDNN's float32 matmul with weights packed once: another library's arithmetic beside our own.
 #pragma once
 #include <map>
 #include <oneapi/dnnl/dnnl.hpp>
@@ -7,21 +7,17 @@
 
 namespace cpu {
 
-// Limits oneDNN to `isa` for the rest of the process. Returns an empty string, or why that is not possible: the library
-// takes the limit only once, before its first use, so that a second variant needs another process.
-std::string claim_isa(dnnl::cpu_isa isa, const char* name);
-
 std::string onednn_version();  // of the loaded library, "2.6.3"
 
-// Matmuls of one device: y[M,N] (f32) = x[M,K] (f32 or bf16) * packed weight + bias. Not thread-safe.
+// Matmuls of one device: y[M,N] (f32) = x[M,K] (f32) * packed weight + bias. Not thread-safe.
 class OneDnn {
  public:
-  OneDnn(dnnl::memory::data_type type, int threads) : type_(type), threads_(threads) {}
+  explicit OneDnn(int threads) : threads_(threads) {}
   OneDnn(const OneDnn&) = delete;
   OneDnn& operator=(const OneDnn&) = delete;
   ~OneDnn();  // leaves no worker threads behind
 
-  // Packs W [n, k] (row-major, elements of the device's type) into the layout that the library prefers.
+  // Packs W [n, k] (row-major f32) into the layout that the library prefers.
   dnnl::memory pack(const void* w, std::size_t n, std::size_t k);
   // The inverse: W [n, k] row-major into `out`.
   void unpack(const dnnl::memory& packed, std::size_t n, std::size_t k, void* out);
@@ -40,7 +36,6 @@ class OneDnn {
   const Entry& entry(const Key& key, const dnnl::memory::desc& weight);
   dnnl::memory::desc plain(std::size_t n, std::size_t k) const;
 
-  dnnl::memory::data_type type_;
   int threads_;
   dnnl::engine engine_{dnnl::engine::kind::cpu, 0};
   dnnl::stream stream_{engine_};

@@ -47,9 +47,8 @@ concord_status device_info(std::uint32_t index, concord_device_info* info, conco
     concord_abi::set_text(f.architecture, v.isa_name);
     concord_abi::set_text(f.features, p.features.c_str());
     concord_abi::set_text(f.why, why.c_str());
-    std::snprintf(f.libraries, sizeof f.libraries, "%s%s%soneTBB %d.%d", v.onednn ? "oneDNN " : "",
-                  v.onednn ? cpu::onednn_version().c_str() : "", v.onednn ? " (OpenMP), " : "", TBB_VERSION_MAJOR,
-                  TBB_VERSION_MINOR);
+    const std::string library = v.tiles ? "" : "oneDNN " + cpu::onednn_version() + " (OpenMP), ";
+    std::snprintf(f.libraries, sizeof f.libraries, "%soneTBB %d.%d", library.c_str(), TBB_VERSION_MAJOR, TBB_VERSION_MINOR);
     f.compute_units = std::thread::hardware_concurrency();
     f.memory_bytes = concord_abi::physical_memory();
     concord_abi::give(f, info);
@@ -67,9 +66,6 @@ concord_status device_open(std::uint32_t index, const concord_open_options* opti
     const cpu::Variant& v = cpu::kVariantTable[index];
     if (const std::string why = cpu::missing(v, cpu::inspect_processor()); !why.empty())
       return refuse(err, CONCORD_UNSUPPORTED, CONCORD_WHY_ARCHITECTURE, "%s: %s", v.id, why.c_str());
-    if (v.onednn)
-      if (const std::string why = cpu::claim_isa(v.isa, v.isa_name); !why.empty())
-        return refuse(err, CONCORD_UNSUPPORTED, CONCORD_WHY_ARCHITECTURE, "%s: %s", v.id, why.c_str());
     const unsigned all = std::max(1u, std::thread::hardware_concurrency());
     *device = new concord_device(v, static_cast<int>(asked ? std::min(asked, 1024u) : all));
     return CONCORD_OK;
@@ -97,9 +93,7 @@ concord_status weight_create(concord_device* device, const concord_weight_desc* 
   if (desc->dtype == CONCORD_F64)
     return refuse(err, CONCORD_UNSUPPORTED, CONCORD_WHY_DTYPE, "%s takes no F64 weights", device->variant.id);
   return guarded(err, [&] {
-    concord_abi::StoredWeight stored;
-    stored.assign(*desc, bytes);
-    *weight = cpu::pack_weight(*device, stored).release();
+    *weight = cpu::prepare_weight(*device, *desc, bytes).release();
     return CONCORD_OK;
   });
 }
@@ -109,16 +103,14 @@ concord_status check(const concord_device& device, const concord_call* call, boo
   if (!call) return refuse(err, CONCORD_INVALID, CONCORD_WHY_NONE, "cpu: NULL call");
   concord_abi::WeightShape shape;
   if (call->weight)
-    shape = {static_cast<std::int64_t>(call->weight->rows), static_cast<std::int64_t>(call->weight->cols)};
+    shape = {static_cast<std::int64_t>(call->weight->packed.rows), static_cast<std::int64_t>(call->weight->packed.cols)};
   concord_abi::CallCheck checker(*call, call->weight ? &shape : nullptr,
                                  with_buffers ? concord_abi::buffer_bytes : nullptr, err);
   if (const auto s = checker.check(); s != CONCORD_OK) return s;
   if (call->accumulate == CONCORD_F64)
     return refuse(err, CONCORD_UNSUPPORTED, CONCORD_WHY_DTYPE, "%s accumulates in F32, not F64", device.variant.id);
   if (const auto s = check_dtype(device, concord_abi::activation_dtype(*call), err); s != CONCORD_OK) return s;
-  const bool caches = call->op == CONCORD_OP_ATTENTION || call->op == CONCORD_OP_KV_APPEND;
-  const std::uint32_t cache = call->op == CONCORD_OP_ATTENTION ? call->in[1].dtype : call->out[0].dtype;
-  if (caches && cache == CONCORD_F64)
+  if (concord_abi::has_cache(*call) && concord_abi::cache_dtype(*call) == CONCORD_F64)
     return refuse(err, CONCORD_UNSUPPORTED, CONCORD_WHY_DTYPE, "%s has no F64 key/value cache", device.variant.id);
   return CONCORD_OK;
 }

@@ -53,7 +53,7 @@ Processor inspect_processor() {
   p.avx512 = p.avx2 && __builtin_cpu_supports("avx512f") && __builtin_cpu_supports("avx512bw") &&
              __builtin_cpu_supports("avx512vl") && __builtin_cpu_supports("avx512dq") && !listed(mask, "avx512");
   p.bf16 =
-      p.avx512 && __builtin_cpu_supports("avx512bf16") && __builtin_cpu_supports("avx512vnni") && !listed(mask, "bf16");
+      p.avx512 && __builtin_cpu_supports("avx512bf16") && __builtin_cpu_supports("avx512vbmi") && !listed(mask, "bf16");
   p.features = "x86-64";
   if (p.avx2) p.features += ",avx2,fma,f16c";
   if (p.avx512) p.features += ",avx512f,avx512bw,avx512vl,avx512dq";

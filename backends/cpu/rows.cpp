@@ -55,7 +55,7 @@ concord_status embedding(Context& c) {
   const std::size_t tokens = dim(y, 0), n = dim(y, 1);
   const std::int32_t* ids = concord_abi::indices_of(c.call.in[0]);
   concord_weight& w = *c.call.weight;
-  const auto s = concord_abi::check_indices("embedding", "ids", ids, tokens, static_cast<std::int64_t>(w.rows), c.err);
+  const auto s = concord_abi::check_indices("embedding", "ids", ids, tokens, static_cast<std::int64_t>(w.packed.rows), c.err);
   if (s != CONCORD_OK) return s;
   float* v = scratch(0, n);
   for (std::size_t t = 0; t < tokens; ++t) {
@@ -107,7 +107,7 @@ concord_status rope(Context& c) {
 
 concord_status kv_append(Context& c) {
   const concord_tensor& k = c.call.in[0];
-  const std::size_t tokens = dim(k, 0), n = dim(k, 1) * dim(k, 2);
+  const std::size_t tokens = dim(k, 0), heads = dim(k, 1), d = dim(k, 2), n = heads * d;
   const std::int32_t* rows = concord_abi::indices_of(c.call.in[2]);
   const auto s = concord_abi::check_rows(rows, tokens, c.call.out[0].dims[0], c.err);
   if (s != CONCORD_OK) return s;
@@ -116,8 +116,15 @@ concord_status kv_append(Context& c) {
     for (std::size_t t = begin; t < end; ++t)
       for (int which = 0; which < 2; ++which) {
         const concord_tensor& to = c.call.out[which];
+        const auto row = static_cast<std::size_t>(rows[t]);
         c.device.kernels.load(k.dtype, row_of(c.call.in[which], t, n), n, v);
-        c.device.kernels.store(to.dtype, v, n, row_of(to, static_cast<std::size_t>(rows[t]), n));
+        if (to.dtype != CONCORD_I8) {
+          c.device.kernels.store(to.dtype, v, n, row_of(to, row, n));
+          continue;
+        }
+        auto* q = reinterpret_cast<std::int8_t*>(row_of(to, row, n));
+        auto* scales = reinterpret_cast<float*>(row_of(c.call.out[2 + which], row, heads));
+        for (std::size_t h = 0; h < heads; ++h) scales[h] = c.device.kernels.quantize(v + h * d, d, q + h * d);
       }
   });
   return CONCORD_OK;

@@ -3,14 +3,15 @@
 namespace cpu {
 
 const Variant kVariantTable[kVariants] = {
-    {"cpu:avx512", "AVX-512, oneDNN matmul", &kAvx512Kernels, true, dnnl::cpu_isa::avx512_core, "avx512_core",
-     "brg:avx512_core", false, &Processor::avx512, "AVX-512 (F, BW, VL, DQ)"},
-    {"cpu:avx2", "AVX2, oneDNN matmul", &kAvx2Kernels, true, dnnl::cpu_isa::avx2, "avx2", "gemm:jit", false,
-     &Processor::avx2, "AVX2, FMA and F16C"},
-    {"cpu:strict", "sequential float32 sums, no FMA", &kStrictKernels, false, dnnl::cpu_isa::all, "x86-64", "", false,
+    {"cpu:avx512", "AVX-512", &kAvx512Kernels, &kAvx512Tiles, &kAvx512Tiles, "avx512", false, &Processor::avx512,
+     "AVX-512 (F, BW, VL, DQ)"},
+    {"cpu:avx2", "AVX2", &kAvx2Kernels, &kAvx2Tiles, &kAvx2Tiles, "avx2", false, &Processor::avx2, "AVX2, FMA and F16C"},
+    {"cpu:strict", "sequential float32 sums, no FMA", &kStrictKernels, &kStrictTiles, &kStrictTiles, "x86-64", false,
      nullptr, ""},
-    {"cpu:bf16", "bf16 dot products, oneDNN matmul", &kAvx512Kernels, true, dnnl::cpu_isa::avx512_core_bf16,
-     "avx512_core_bf16", "brg:avx512_core_bf16", true, &Processor::bf16, "AVX512_BF16"},
+    {"cpu:onednn", "AVX2, matmul by oneDNN", &kAvx2Kernels, nullptr, &kAvx2Tiles, "avx2", false, &Processor::avx2,
+     "AVX2, FMA and F16C"},
+    {"cpu:bf16", "bf16 dot products", &kAvx512Kernels, &kBf16Tiles, &kAvx512Tiles, "avx512_bf16", true, &Processor::bf16,
+     "AVX512_BF16 and AVX512_VBMI"},
 };
 
 std::string missing(const Variant& variant, const Processor& processor) {

@@ -1,9 +1,8 @@
 // The selectable devices of this backend.
 #pragma once
-#include <oneapi/dnnl/dnnl.hpp>
-
 #include "kernels.hpp"
 #include "processor.hpp"
+#include "tiles.hpp"
 
 namespace cpu {
 
@@ -11,18 +10,16 @@ struct Variant {
   const char* id;
   const char* title;
   const Kernels* kernels;
-  bool onednn;  // matmul by oneDNN, limited to `isa`; else the strict tiles
-  dnnl::cpu_isa isa;
+  const TileSet* tiles;            // matmul; NULL: by oneDNN
+  const TileSet* attention_tiles;  // float32, of the kernels' instruction set
   const char* isa_name;
-  const char*
-      own_impl;  // oneDNN implementations whose name starts like this are the variant's own; others count as fallbacks
-  bool bf16_matmul;         // activations and weights are BF16, sums float32
+  bool bf16_matmul;         // activations are BF16, and so is what is multiplied; sums are float32
   bool Processor::* needs;  // NULL: any x86-64
   const char* needs_name;
 };
 
-// Best first; the bf16 variant last, so that a bare "cpu" never takes it.
-inline constexpr int kVariants = 4;
+// Best first; those that a bare "cpu" must never take come last.
+inline constexpr int kVariants = 5;
 extern const Variant kVariantTable[kVariants];
 
 // Empty where the variant can run here, else what is missing.

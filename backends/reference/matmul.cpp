@@ -49,6 +49,24 @@ void dots_of(std::size_t lanes, const double* w, const double* x, std::size_t k,
 
 }  // namespace
 
+namespace {
+// Element i of y from its sum: alone, or rounded to the activations' type and then combined with z.
+void store_element(const concord_call& call, std::size_t i, double sum) {
+  const concord_tensor& y = call.out[0];
+  std::byte* to = concord_abi::bytes_of(y) + i * concord_abi::dtype_bytes(y.dtype);
+  if (call.flags) {
+    const concord_tensor& z = call.in[2];
+    double other = 0, rounded = 0;
+    std::byte narrow[8];
+    concord_abi::store_f64(y.dtype, &sum, 1, narrow);
+    concord_abi::load_f64(y.dtype, narrow, 1, &rounded);
+    concord_abi::load_f64(z.dtype, concord_abi::bytes_of(z) + i * concord_abi::dtype_bytes(z.dtype), 1, &other);
+    sum = call.flags == CONCORD_PLUS ? other + rounded : other / (1 + std::exp(-other)) * rounded;
+  }
+  concord_abi::store_f64(y.dtype, &sum, 1, to);
+}
+}  // namespace
+
 concord_status matmul(const concord_call& call, concord_error*) {
   const concord_tensor& y = call.out[0];
   const auto& weight = call.weight->stored;
@@ -56,7 +74,6 @@ concord_status matmul(const concord_call& call, concord_error*) {
   const bool has_bias = call.n_in > 1 && !concord_abi::absent(call.in[1]);
   const std::vector<double> bias = has_bias ? load_all(call.in[1]) : std::vector<double>(n, 0.0);
   const std::vector<double> x = side_by_side(call.in[0], tokens, k);
-  const std::size_t bytes = concord_abi::dtype_bytes(y.dtype);
   tbb::parallel_for(tbb::blocked_range<std::size_t>(0, n, 4), [&](const tbb::blocked_range<std::size_t>& range) {
     std::vector<double> w(k);
     for (std::size_t r = range.begin(); r < range.end(); ++r) {
@@ -66,8 +83,7 @@ concord_status matmul(const concord_call& call, concord_error*) {
         double out[kLanes];
         dots_of(lanes, w.data(), x.data() + t * k, k, out);
         for (std::size_t l = 0; l < lanes; ++l) {
-          const double value = has_bias ? out[l] + bias[r] : out[l];
-          concord_abi::store_f64(y.dtype, &value, 1, concord_abi::bytes_of(y) + ((t + l) * n + r) * bytes);
+          store_element(call, (t + l) * n + r, has_bias ? out[l] + bias[r] : out[l]);
         }
       }
     }

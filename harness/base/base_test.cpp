@@ -37,6 +37,32 @@ TEST(DType, FloatToHalfAgreesWithTheCompilerOnEveryThousandthFloat) {
   }
 }
 
+// The array conversions are written without branches; the scalar ones are the rule.
+TEST(DType, ArraysConvertAsTheScalarsDo) {
+  std::vector<std::uint16_t> halves(65536), back(65536);
+  for (std::size_t i = 0; i < halves.size(); ++i) halves[i] = static_cast<std::uint16_t>(i);
+  std::vector<std::uint32_t> floats(65536);
+  const auto bytes = [](auto& v) { return reinterpret_cast<std::byte*>(v.data()); };
+  for (const DType half : {DType::kF16, DType::kBF16}) {
+    const auto widen = [&](std::uint16_t h) { return half == DType::kF16 ? f16_to_f32(h) : bf16_to_f32(h); };
+    const auto narrow = [&](float f) { return half == DType::kF16 ? f32_to_f16(f) : f32_to_bf16(f); };
+    const DType other = half == DType::kF16 ? DType::kBF16 : DType::kF16;
+    convert_floats(half, bytes(halves), DType::kF32, bytes(floats), 65536);
+    convert_floats(half, bytes(halves), other, bytes(back), 65536);
+    for (std::size_t i = 0; i < 65536; ++i) {
+      const float wide = widen(halves[i]);
+      ASSERT_EQ(floats[i], std::bit_cast<std::uint32_t>(wide)) << i;
+      ASSERT_EQ(back[i], half == DType::kF16 ? f32_to_bf16(wide) : f32_to_f16(wide)) << i;
+    }
+    // Every exponent and sign with mantissas around each place where a rounding turns.
+    for (std::uint32_t low = 0; low < 0x800000u; low += 0x0fff) {
+      for (std::uint32_t i = 0; i < 1536; ++i) floats[i] = (i / 3) << 23 | ((low + i % 3) & 0x7fffffu);
+      convert_floats(DType::kF32, bytes(floats), half, bytes(back), 1536);
+      for (std::uint32_t i = 0; i < 1536; ++i) ASSERT_EQ(back[i], narrow(std::bit_cast<float>(floats[i]))) << floats[i];
+    }
+  }
+}
+
 TEST(DType, DoubleIsRoundedOnceNotTwice) {
   // 1 + 2^-11 + 2^-30 lies above the tie between two halves; by way of float the 2^-30 is lost and the tie rounds to even, that is down.
   const double d = 1 + 0x1p-11 + 0x1p-30;

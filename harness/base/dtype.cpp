@@ -103,21 +103,67 @@ void store_from_f64(DType d, std::byte* data, std::size_t i, double v) {
   }
 }
 
+namespace {
+// The scalar conversions without branches, so that array loops over them become vector code. Equal to them bit for bit.
+float widen_f16(std::uint16_t h) {
+  const std::uint32_t sign = static_cast<std::uint32_t>(h & 0x8000u) << 16, rest = h & 0x7fffu;
+  const std::uint32_t subnormal = std::bit_cast<std::uint32_t>(static_cast<float>(static_cast<std::int32_t>(rest)) * 0x1p-24f);
+  const std::uint32_t tiny = 0u - static_cast<std::uint32_t>(rest < 0x0400u);     // all ones or all zeros
+  const std::uint32_t special = 0u - static_cast<std::uint32_t>(rest >= 0x7c00u);  // infinity or NaN
+  const std::uint32_t quiet = (0u - static_cast<std::uint32_t>(rest > 0x7c00u)) & 0x400000u;
+  const std::uint32_t normal = (rest << 13) + (112u << 23);  // exponent bias 15 -> 127
+  return std::bit_cast<float>(sign | (subnormal & tiny) | (normal & ~tiny) | (special & 0x7f800000u) | quiet);
+}
+
+std::uint16_t narrow_f16(float f) {
+  const std::uint32_t u = std::bit_cast<std::uint32_t>(f), sign = (u >> 16) & 0x8000u, a = u & 0x7fffffffu;
+  const std::uint32_t nan = 0u - static_cast<std::uint32_t>(a > 0x7f800000u);
+  const std::uint32_t huge = 0u - static_cast<std::uint32_t>(a >= 0x477ff000u);  // rounds to infinity
+  const std::uint32_t tiny = 0u - static_cast<std::uint32_t>(a < 0x38800000u);   // subnormal or zero
+  const std::uint32_t small = std::bit_cast<std::uint32_t>(std::bit_cast<float>(a & tiny) + 0.5f) - 0x3f000000u;
+  const std::uint32_t normal = (a + 0xfffu + ((a >> 13) & 1u) - 0x38000000u) >> 13;
+  const std::uint32_t finite = (small & tiny) | (normal & ~tiny);
+  return static_cast<std::uint16_t>(sign | (finite & ~huge) | (0x7c00u & huge) | (0x0200u & nan));
+}
+
+std::uint16_t narrow_bf16(float f) {
+  const std::uint32_t u = std::bit_cast<std::uint32_t>(f);
+  const std::uint32_t nan = 0u - static_cast<std::uint32_t>((u & 0x7fffffffu) > 0x7f800000u);
+  const std::uint32_t rounded = (u + 0x7fffu + ((u >> 16) & 1u)) >> 16, quiet = (u >> 16) | 0x0040u;
+  return static_cast<std::uint16_t>((rounded & ~nan) | (quiet & nan));
+}
+
+template <class From, class To, class Convert>
+void convert_each(const std::byte* src, std::byte* dst, std::size_t n, Convert convert) {
+  for (std::size_t i = 0; i < n; ++i) store_raw<To>(dst, i, convert(load_raw<From>(src, i)));
+}
+
+using Half = std::uint16_t;  // the bits of an F16 or BF16
+using Conversion = void (*)(const std::byte*, std::byte*, std::size_t);
+struct NamedConversion {
+  DType from, to;
+  Conversion run;
+};
+// Float holds every F16 and BF16 exactly, so one rounding remains.
+constexpr NamedConversion kConversions[] = {
+    {DType::kF16, DType::kF32, [](auto* s, auto* d, auto n) { convert_each<Half, float>(s, d, n, widen_f16); }},
+    {DType::kBF16, DType::kF32, [](auto* s, auto* d, auto n) { convert_each<Half, float>(s, d, n, bf16_to_f32); }},
+    {DType::kF32, DType::kF16, [](auto* s, auto* d, auto n) { convert_each<float, Half>(s, d, n, narrow_f16); }},
+    {DType::kF32, DType::kBF16, [](auto* s, auto* d, auto n) { convert_each<float, Half>(s, d, n, narrow_bf16); }},
+    {DType::kF16, DType::kBF16,
+     [](auto* s, auto* d, auto n) { convert_each<Half, Half>(s, d, n, [](Half h) { return narrow_bf16(widen_f16(h)); }); }},
+    {DType::kBF16, DType::kF16,
+     [](auto* s, auto* d, auto n) { convert_each<Half, Half>(s, d, n, [](Half h) { return narrow_f16(bf16_to_f32(h)); }); }},
+};
+}  // namespace
+
 void convert_floats(DType from, const std::byte* src, DType to, std::byte* dst, std::size_t n) {
   if (from == to) {
     std::memcpy(dst, src, n * dtype_bits(to) / 8);
     return;
   }
-  if (from != DType::kF64 && to != DType::kF64) {  // float holds every source exactly, so one rounding remains
-    for (std::size_t i = 0; i < n; ++i) {
-      const float v = from == DType::kF32   ? load_raw<float>(src, i)
-                      : from == DType::kF16 ? f16_to_f32(load_raw<std::uint16_t>(src, i))
-                                            : bf16_to_f32(load_raw<std::uint16_t>(src, i));
-      if (to == DType::kF32) store_raw(dst, i, v);
-      else store_raw(dst, i, to == DType::kF16 ? f32_to_f16(v) : f32_to_bf16(v));
-    }
-    return;
-  }
+  for (const NamedConversion& c : kConversions)
+    if (c.from == from && c.to == to) return c.run(src, dst, n);
   for (std::size_t i = 0; i < n; ++i) store_from_f64(to, dst, i, load_as_f64(from, src, i));
 }
 

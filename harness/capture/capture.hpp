@@ -73,11 +73,17 @@ class CaptureWriter {
   // capture.duplicate_row, capture.unknown_row, capture.bad_row (wrong number of bytes), file.write. A row that failed
   // to be written counts as missing. Not to be called from two threads at once.
   Status put(std::int64_t layer, std::size_t position_index, std::span<const std::byte> row);
+  // The same for `count` rows that follow each other in header.positions: one check, one write, one hash update for
+  // each chunk. All of them or none.
+  Status put_rows(std::int64_t layer, std::size_t first_index, std::size_t count, std::span<const std::byte> rows);
   // Completes the file: final tokens and provenance, Merkle root, fsync, rename. Returns the root.
   // Errors: capture.incomplete (how many rows are missing, and the first), capture.bad_tokens, capture.header_overflow
   // (provenance longer than the room kept for it), file.write, file.commit. Nothing appears under the final name then,
   // and the call may be repeated.
   Result<Sha256> finish(std::vector<std::int32_t> tokens, OrderedJson provenance);
+
+  const CaptureHeader& header() const;
+  const std::string& path() const;
 
  private:
   struct Impl;

@@ -1,8 +1,10 @@
 // Small captures with known contents, for the tests of this folder.
 #pragma once
 #include <gtest/gtest.h>
+#include <sys/resource.h>
 #include <unistd.h>
 
+#include <csignal>
 #include <filesystem>
 
 #include "base/rng.hpp"
@@ -81,5 +83,23 @@ inline Result<Sha256> write_capture(const std::filesystem::path& path, const Cap
 inline Result<Sha256> write_capture(const std::filesystem::path& path, const CaptureHeader& h) {
   return write_capture(path, h, all_cells(h));
 }
+
+// A file size limit stands in for a full disk: the kernel refuses the write in the same place.
+class FileSizeLimit {
+ public:
+  explicit FileSizeLimit(rlim_t bytes) : handler_(std::signal(SIGXFSZ, SIG_IGN)) {
+    ::getrlimit(RLIMIT_FSIZE, &before_);
+    const rlimit limit{bytes, before_.rlim_max};
+    ::setrlimit(RLIMIT_FSIZE, &limit);
+  }
+  ~FileSizeLimit() {
+    ::setrlimit(RLIMIT_FSIZE, &before_);
+    std::signal(SIGXFSZ, handler_);
+  }
+
+ private:
+  rlimit before_{};
+  void (*handler_)(int);
+};
 
 }  // namespace concord

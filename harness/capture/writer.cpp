@@ -1,9 +1,10 @@
-// Writes a capture while its rows arrive. A row goes to its place in the file at once. A row that is next in its chunk
-// is hashed at once too; one that comes early is held until the rows before it have come, so memory is bounded by the
-// chunks that are open and out of order.
+// Writes a capture while its rows arrive. Rows go to their place in the file at once. Rows that are next in their chunk
+// are hashed at once too; those that come early are held until the rows before them have come, so memory is bounded by
+// the chunks that are open and out of order. Rows in order allocate nothing once the hashers exist.
 #include <fmt/format.h>
 
 #include <algorithm>
+#include <bit>
 #include <map>
 
 #include "capture/capture.hpp"
@@ -66,7 +67,15 @@ std::vector<std::byte> little_endian(const std::vector<std::int32_t>& values) {
 struct OpenChunk {
   Hasher hasher;
   std::size_t next = 0;                                 // the row that is hashed next
-  std::map<std::size_t, std::vector<std::byte>> early;  // rows that came before their turn
+  std::map<std::size_t, std::vector<std::byte>> early;  // runs that came before their turn, by their first row
+};
+
+// A run of rows within one chunk.
+struct Run {
+  std::size_t leaf = 0;              // data leaf
+  std::size_t first = 0, count = 0;  // rows of the chunk
+  std::span<const std::byte> bytes;
+  std::uint32_t mask() const { return (count == 32 ? ~0u : (1u << count) - 1u) << first; }
 };
 
 }  // namespace
@@ -81,37 +90,64 @@ struct CaptureWriter::Impl {
   std::map<std::size_t, OpenChunk> open;  // by data leaf
   bool finished = false;
 
-  std::size_t data_leaf_index(std::size_t layer_index, std::size_t chunk) const {
-    return layer_index * chunk_count(header) + chunk;
-  }
-  void feed(std::size_t leaf, std::size_t row, std::span<const std::byte> bytes);
+  std::vector<std::map<std::size_t, OpenChunk>::node_type> spare;  // chunks done with, for their memory
+  OpenChunk& chunk(std::size_t leaf);
+  void feed(const Run& run);
+  template <class Visit>
+  Status each_run(std::size_t layer_index, std::size_t first, std::span<const std::byte> rows, Visit visit) const;
   Status check_complete() const;
   Result<std::string> final_header(const Sha256& root) const;
 };
 
 static_assert(kChunkPositions == 32, "`received` keeps one bit per row of a chunk");
 
-void CaptureWriter::Impl::feed(std::size_t leaf, std::size_t row, std::span<const std::byte> bytes) {
-  const std::size_t chunk = leaf % chunk_count(header), rows = chunk_rows(header, chunk);
-  const auto [it, fresh] = open.try_emplace(leaf);
-  OpenChunk& state = it->second;
-  if (fresh)
-    begin_data_leaf(state.hasher, static_cast<std::uint32_t>(header.layers[leaf / chunk_count(header)]),
-                    static_cast<std::uint32_t>(chunk), rows * row_bytes(header));
-  if (row != state.next) {
-    state.early.emplace(row, std::vector<std::byte>(bytes.begin(), bytes.end()));
+OpenChunk& CaptureWriter::Impl::chunk(std::size_t leaf) {
+  if (const auto it = open.find(leaf); it != open.end()) return it->second;
+  if (!spare.empty()) {
+    spare.back().key() = leaf;
+    open.insert(std::move(spare.back()));
+    spare.pop_back();
+  }
+  OpenChunk& fresh = open[leaf];
+  const std::size_t index = leaf % chunk_count(header);
+  fresh.next = 0;
+  begin_data_leaf(fresh.hasher, static_cast<std::uint32_t>(header.layers[leaf / chunk_count(header)]),
+                  static_cast<std::uint32_t>(index), chunk_rows(header, index) * row_bytes(header));
+  return fresh;
+}
+
+void CaptureWriter::Impl::feed(const Run& run) {
+  OpenChunk& state = chunk(run.leaf);
+  if (run.first != state.next) {
+    state.early.emplace(run.first, std::vector<std::byte>(run.bytes.begin(), run.bytes.end()));
     return;
   }
-  state.hasher.update(bytes);
-  ++state.next;
+  state.hasher.update(run.bytes);
+  state.next += run.count;
   while (!state.early.empty() && state.early.begin()->first == state.next) {
-    state.hasher.update(state.early.begin()->second);
+    const std::vector<std::byte>& held = state.early.begin()->second;
+    state.hasher.update(held);
+    state.next += held.size() / row_bytes(header);
     state.early.erase(state.early.begin());
-    ++state.next;
   }
-  if (state.next < rows) return;
-  leaves[1 + leaf] = state.hasher.finish();
-  open.erase(it);
+  if (state.next < chunk_rows(header, run.leaf % chunk_count(header))) return;
+  leaves[1 + run.leaf] = state.hasher.finish();
+  spare.push_back(open.extract(run.leaf));
+}
+
+// Cuts rows [first, ...) of one layer where chunks end.
+template <class Visit>
+Status CaptureWriter::Impl::each_run(std::size_t layer_index, std::size_t first, std::span<const std::byte> rows,
+                                     Visit visit) const {
+  const std::size_t row = row_bytes(header), end = first + rows.size() / row;
+  for (std::size_t at = first; at < end;) {
+    const std::size_t in_chunk = at % kChunkPositions,
+                      count = std::min<std::size_t>(kChunkPositions - in_chunk, end - at);
+    CONCORD_CHECK(visit(Run{layer_index * chunk_count(header) + at / kChunkPositions, in_chunk, count,
+                            rows.subspan((at - first) * row, count * row)}));
+    at += count;
+  }
+  return {};
 }
 
 Status CaptureWriter::Impl::check_complete() const {
@@ -170,38 +206,51 @@ Result<CaptureWriter> CaptureWriter::create(const std::filesystem::path& path, C
         path.string());
   CONCORD_TRY(AtomicFile file, AtomicFile::create(path));
   auto impl =
-      std::make_unique<Impl>(Impl{std::move(header), path.string(), std::move(file), layout, {}, {}, {}, false});
+      std::make_unique<Impl>(Impl{std::move(header), path.string(), std::move(file), layout, {}, {}, {}, false, {}});
   impl->leaves.resize(leaf_count(impl->header));
   impl->received.resize(impl->leaves.size() - 1);
   return CaptureWriter(std::move(impl));
 }
 
+const CaptureHeader& CaptureWriter::header() const { return impl_->header; }
+const std::string& CaptureWriter::path() const { return impl_->path; }
+
 Status CaptureWriter::put(std::int64_t layer, std::size_t position_index, std::span<const std::byte> row) {
+  return put_rows(layer, position_index, 1, row);
+}
+
+Status CaptureWriter::put_rows(std::int64_t layer, std::size_t first_index, std::size_t count,
+                               std::span<const std::byte> rows) {
   Impl& w = *impl_;
   const auto& layers = w.header.layers;
   const auto it = std::ranges::lower_bound(layers, layer);
+  const std::size_t positions = w.header.positions.size();
   if (w.finished)
     return fail(ErrorKind::kInternal, "capture.finished", "a row came after the capture was finished", w.path);
-  if (it == layers.end() || *it != layer || position_index >= w.header.positions.size())
+  if (it == layers.end() || *it != layer || count < 1 || first_index >= positions || count > positions - first_index)
     return bad_input("capture.unknown_row",
-                     fmt::format("layer {}, row {} is not in the plan of {} layers and {} positions", layer,
-                                 position_index, layers.size(), w.header.positions.size()),
+                     fmt::format("layer {}, rows {} to {} are not in the plan of {} layers and {} positions", layer,
+                                 first_index, first_index + count - 1, layers.size(), positions),
                      w.path);
-  if (row.size() != row_bytes(w.header))
-    return bad_input("capture.bad_row", fmt::format("a row has {} bytes, found {}", row_bytes(w.header), row.size()),
+  if (rows.size() != count * row_bytes(w.header))
+    return bad_input("capture.bad_row",
+                     fmt::format("{} rows have {} bytes, found {}", count, count * row_bytes(w.header), rows.size()),
                      w.path);
   const auto layer_index = static_cast<std::size_t>(it - layers.begin());
-  const std::size_t leaf = w.data_leaf_index(layer_index, position_index / kChunkPositions);
-  const std::uint32_t bit = 1u << (position_index % kChunkPositions);
-  if (w.received[leaf] & bit)
+  CONCORD_CHECK(w.each_run(layer_index, first_index, rows, [&](const Run& run) -> Status {
+    const std::uint32_t twice = w.received[run.leaf] & run.mask();
+    if (twice == 0) return {};
+    const std::size_t row = run.leaf % chunk_count(w.header) * kChunkPositions + std::countr_zero(twice);
     return bad_input("capture.duplicate_row",
-                     fmt::format("layer {}, position {} came twice", layer, w.header.positions[position_index]),
-                     w.path);
-  const std::uint64_t offset = w.layout.states + layer_index * w.layout.state_bytes + position_index * row.size();
-  CONCORD_CHECK(w.file.write_at(w.layout.header + offset, row));
-  w.received[leaf] |= bit;
-  w.feed(leaf, position_index % kChunkPositions, row);
-  return {};
+                     fmt::format("layer {}, position {} came twice", layer, w.header.positions[row]), w.path);
+  }));
+  const std::uint64_t offset = w.layout.states + layer_index * w.layout.state_bytes + first_index * row_bytes(w.header);
+  CONCORD_CHECK(w.file.write_at(w.layout.header + offset, rows));
+  return w.each_run(layer_index, first_index, rows, [&](const Run& run) -> Status {
+    w.received[run.leaf] |= run.mask();
+    w.feed(run);
+    return {};
+  });
 }
 
 Result<Sha256> CaptureWriter::finish(std::vector<std::int32_t> tokens, OrderedJson provenance) {

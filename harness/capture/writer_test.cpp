@@ -1,7 +1,4 @@
-#include <sys/resource.h>
-
 #include <algorithm>
-#include <csignal>
 #include <random>
 #include <tuple>
 
@@ -89,6 +86,56 @@ TEST_F(Writer, RefusesRowsThatAreNotInThePlan) {
   EXPECT_EQ(writer->put(2, 0, row).error().code, "capture.duplicate_row");
   ASSERT_TRUE(writer->put(2, 5, row));  // held, because it came early
   EXPECT_EQ(writer->put(2, 5, row).error().code, "capture.duplicate_row");
+}
+
+TEST_F(Writer, RunsOfRowsGiveTheSameFileHoweverTheyAreCut) {
+  const CaptureHeader h = small_header();
+  ASSERT_TRUE(write_capture(file("rows"), h));
+  struct Cut {
+    std::int64_t layer;
+    std::size_t first, count;
+  };
+  std::mt19937 random(2);
+  for (int trial = 0; trial < 20; ++trial) {
+    std::vector<Cut> cuts;
+    for (const std::int64_t layer : h.layers)
+      for (std::size_t at = 0; at < 35;) {
+        const std::size_t count = trial == 0 ? 35 : std::min<std::size_t>(1 + random() % 20, 35 - at);
+        cuts.push_back({layer, at, count});
+        at += count;
+      }
+    std::ranges::shuffle(cuts, random);
+    auto writer = CaptureWriter::create(file("runs"), h);
+    ASSERT_TRUE(writer);
+    for (const Cut& cut : cuts) {
+      std::vector<std::byte> rows;
+      for (std::size_t i = 0; i < cut.count; ++i) {
+        const auto row = row_of(h, cut.layer, cut.first + i);
+        rows.insert(rows.end(), row.begin(), row.end());
+      }
+      ASSERT_TRUE(writer->put_rows(cut.layer, cut.first, cut.count, rows));
+    }
+    ASSERT_TRUE(writer->finish(h.tokens, h.provenance));
+    EXPECT_TRUE(*read_text(file("runs")) == *read_text(file("rows")));
+  }
+}
+
+TEST_F(Writer, ARunWithOneBadRowIsRefusedWhole) {
+  const CaptureHeader h = small_header();
+  auto writer = CaptureWriter::create(file("a"), h);
+  ASSERT_TRUE(writer);
+  const std::vector<std::byte> rows(35 * row_of(h, 0, 0).size());
+  const auto first = [&](std::size_t count) { return std::span(rows).first(count * row_of(h, 0, 0).size()); };
+  ASSERT_TRUE(writer->put_rows(2, 33, 1, first(1)));
+  const auto twice = writer->put_rows(2, 0, 35, first(35));
+  ASSERT_FALSE(twice);
+  EXPECT_EQ(twice.error().code, "capture.duplicate_row");
+  EXPECT_NE(twice.error().message.find("layer 2, position 38 came twice"), std::string::npos) << twice.error().message;
+  EXPECT_EQ(writer->put_rows(2, 34, 2, first(2)).error().code, "capture.unknown_row");
+  EXPECT_EQ(writer->put_rows(2, 0, SIZE_MAX, first(1)).error().code, "capture.unknown_row");
+  EXPECT_EQ(writer->put_rows(2, 0, 0, first(0)).error().code, "capture.unknown_row");
+  EXPECT_EQ(writer->put_rows(2, 0, 2, first(1)).error().code, "capture.bad_row");
+  EXPECT_TRUE(writer->put_rows(2, 0, 33, first(33)));  // nothing of the refused run stayed
 }
 
 TEST_F(Writer, AnIncompleteCaptureIsRefusedWithWhatIsMissingAndCanBeCompleted) {
@@ -181,24 +228,6 @@ TEST_F(Writer, ThePlanIsCheckedBeforeAnythingIsWritten) {
   EXPECT_EQ(files(), 0u);
   EXPECT_EQ(CaptureWriter::create(file("no/such/folder"), small_header()).error().code, "file.create");
 }
-
-// A file size limit stands in for a full disk: the kernel refuses the write in the same place.
-class FileSizeLimit {
- public:
-  explicit FileSizeLimit(rlim_t bytes) : handler_(std::signal(SIGXFSZ, SIG_IGN)) {
-    ::getrlimit(RLIMIT_FSIZE, &before_);
-    const rlimit limit{bytes, before_.rlim_max};
-    ::setrlimit(RLIMIT_FSIZE, &limit);
-  }
-  ~FileSizeLimit() {
-    ::setrlimit(RLIMIT_FSIZE, &before_);
-    std::signal(SIGXFSZ, handler_);
-  }
-
- private:
-  rlimit before_{};
-  void (*handler_)(int);
-};
 
 TEST_F(Writer, AFullDiskIsAnErrorAndLeavesTheOldFileAlone) {
   const CaptureHeader h = small_header(DType::kF32, 4096);

@@ -54,6 +54,10 @@ class Checkpoint {
   virtual Status read_f32(const TensorInfo& tensor, std::uint64_t begin, std::uint64_t count, float* out) const = 0;
   virtual std::uint64_t block_size(const TensorInfo& tensor) const = 0;  // elements per stored block; 1 for plain types
 
+  // The stored bytes of this tensor are not needed soon: their memory goes back to the page cache, so that a mapped
+  // file does not count as this program's. They may still be read, at the price of mapping them again. Thread-safe.
+  virtual void release(const TensorInfo&) const {}
+
   // checkpoint.file_changed when a file was changed, replaced or removed since it was mapped: what was read may then be
   // a mixture. A file that shrinks while it is being read still raises SIGBUS; this narrows the window and tells apart
   // a replaced file from a broken run.
@@ -63,6 +67,22 @@ class Checkpoint {
   std::vector<std::string> files_;
   std::vector<TensorInfo> tensors_;
   Json metadata_ = Json::object();
+};
+
+// A matrix found by HfTensors, whose rows come in Hugging Face's order. Valid as long as the checkpoint.
+class HfMatrix {
+ public:
+  const TensorInfo& info() const { return *info_; }
+  // Rows [begin, end) as float32. Error: checkpoint.not_decodable. Safe to call from several threads.
+  Status read_rows(std::int64_t begin, std::int64_t end, float* out) const;
+  // All stored bytes; empty where the file has the rows in another order.
+  std::span<const std::byte> stored_in_order() const;
+
+ private:
+  friend class HfTensors;
+  const Checkpoint* checkpoint_ = nullptr;
+  const TensorInfo* info_ = nullptr;
+  std::int64_t heads_ = 0;  // of a permuted matrix, else 0
 };
 
 // Access by Hugging Face names whatever the file: for GGUF, "model.layers.3.self_attn.q_proj.weight" is found as
@@ -80,8 +100,14 @@ class HfTensors {
   // checkpoint.shape_mismatch (both shapes named), checkpoint.not_decodable, checkpoint.bad_heads (rows that `heads`
   // does not divide evenly), checkpoint.file_changed.
   Result<std::vector<float>> read(const std::string& hf_name, const Shape& expected) const;
+  // The same for a matrix, to be read a few rows at a time. Errors as read(), but for checkpoint.not_decodable.
+  Result<HfMatrix> matrix(const std::string& hf_name, const Shape& expected) const;
 
  private:
+  Result<const TensorInfo*> find(const std::string& hf_name, const Shape& expected) const;
+  // Heads of a tensor whose rows are permuted in the file, 0 where they are not.
+  Result<std::int64_t> permuted_heads(const std::string& hf_name, const TensorInfo& tensor) const;
+
   const Checkpoint& checkpoint_;
   std::int64_t heads_, kv_heads_;
   bool gguf_ = false;

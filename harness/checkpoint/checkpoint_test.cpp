@@ -281,6 +281,48 @@ TEST(HfTensors, ThePermutationIsUndoneForWeightsAndBiases) {
   EXPECT_EQ(differ, 4);  // q and k, weight and bias: the fixture would prove nothing if it were not permuted
 }
 
+TEST(HfTensors, RowsOfAMatrixAreThoseOfTheWhole) {
+  const auto stored = Checkpoint::open(kFixtures / "golden/gguf/permuted.gguf");
+  ASSERT_TRUE(stored);
+  const HfTensors tensors(**stored, 4, 2);
+  std::size_t permuted = 0, matrices = 0;
+  for (const char* name : {"self_attn.q_proj", "self_attn.k_proj", "self_attn.v_proj", "mlp.down_proj"}) {
+    const std::string full = std::string("model.layers.0.") + name + ".weight";
+    const TensorInfo* info = tensors.info(full);
+    ASSERT_NE(info, nullptr) << full;
+    const auto whole = tensors.read(full, info->shape);
+    const auto matrix = tensors.matrix(full, info->shape);
+    ASSERT_TRUE(whole && matrix) << full;
+    const std::int64_t rows = info->shape[0], width = info->shape[1];
+    ++matrices;
+    permuted += matrix->stored_in_order().empty();
+    for (const std::int64_t step : {std::int64_t{1}, std::int64_t{5}, rows})
+      for (std::int64_t begin = 0; begin < rows; begin += step) {
+        const std::int64_t end = std::min(begin + step, rows);
+        std::vector<float> part(static_cast<std::size_t>((end - begin) * width));
+        ASSERT_TRUE(matrix->read_rows(begin, end, part.data()));
+        ASSERT_TRUE(std::equal(part.begin(), part.end(), whole->begin() + begin * width)) << full << " row " << begin;
+      }
+  }
+  EXPECT_EQ(permuted, 2u);
+  EXPECT_EQ(matrices, 4u);
+  EXPECT_EQ(tensors.matrix("model.layers.0.self_attn.q_proj.weight", {1, 2}).error().code, "checkpoint.shape_mismatch");
+  EXPECT_EQ(tensors.matrix("model.layers.7.self_attn.q_proj.weight", {32, 32}).error().code, "checkpoint.missing_tensor");
+  EXPECT_EQ(HfTensors(**stored, 5, 2).matrix("model.layers.0.self_attn.q_proj.weight", {32, 32}).error().code,
+            "checkpoint.bad_heads");
+}
+
+TEST(HfTensors, WhatWasReleasedIsReadAgain) {
+  const auto checkpoint = Checkpoint::open(kFixtures / "golden/quantize/quantize.safetensors");
+  ASSERT_TRUE(checkpoint);
+  for (const TensorInfo& t : (*checkpoint)->tensors()) {
+    const auto raw = (*checkpoint)->raw(t);
+    const std::vector<std::byte> before(raw.begin(), raw.end());
+    (*checkpoint)->release(t);
+    EXPECT_TRUE(std::ranges::equal(before, (*checkpoint)->raw(t))) << t.name;
+  }
+}
+
 TEST(HfTensors, ErrorsNameWhatIsMissing) {
   const auto stored = Checkpoint::open(kFixtures / "golden/gguf/permuted.gguf");
   ASSERT_TRUE(stored);

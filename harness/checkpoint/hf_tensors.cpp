@@ -52,16 +52,9 @@ Rows rows_of(const std::string& hf_name) {
 
 // The converter stores each head's rows as [d/2, 2] (rotary pairs side by side); Hugging Face has [2, d/2] (halves).
 // convert_hf_to_gguf.py, LlamaModel.permute, inverted: row h*d + s*d/2 + j comes from row h*d + 2*j + s.
-std::vector<float> undo_permutation(const std::vector<float>& stored, std::size_t heads, std::size_t rows) {
-  const std::size_t width = stored.size() / rows, d = rows / heads;
-  std::vector<float> out(stored.size());
-  for (std::size_t h = 0; h < heads; ++h)
-    for (std::size_t s = 0; s < 2; ++s)
-      for (std::size_t j = 0; j < d / 2; ++j) {
-        const auto from = stored.begin() + static_cast<std::ptrdiff_t>((h * d + 2 * j + s) * width);
-        std::copy_n(from, width, out.begin() + static_cast<std::ptrdiff_t>((h * d + s * (d / 2) + j) * width));
-      }
-  return out;
+std::int64_t stored_row(std::int64_t row, std::int64_t rows, std::int64_t heads) {
+  const std::int64_t d = rows / heads, in_head = row % d, half = in_head / (d / 2), j = in_head % (d / 2);
+  return row - in_head + 2 * j + half;
 }
 
 }  // namespace
@@ -98,7 +91,7 @@ const TensorInfo* HfTensors::info(const std::string& hf_name) const {
 
 bool HfTensors::has(const std::string& hf_name) const { return info(hf_name) != nullptr; }
 
-Result<std::vector<float>> HfTensors::read(const std::string& hf_name, const Shape& expected) const {
+Result<const TensorInfo*> HfTensors::find(const std::string& hf_name, const Shape& expected) const {
   const TensorInfo* tensor = info(hf_name);
   const std::string stored_name = gguf_ ? gguf_name(hf_name) : hf_name;
   if (tensor == nullptr)
@@ -106,24 +99,64 @@ Result<std::vector<float>> HfTensors::read(const std::string& hf_name, const Sha
                      fmt::format("the model needs tensor \"{}\"{}, the checkpoint has none", printable(hf_name),
                                  gguf_ ? fmt::format(" (in GGUF: \"{}\")", stored_name) : ""),
                      checkpoint_.files()[0]);
-  const std::string& file = checkpoint_.files()[tensor->file];
   if (tensor->shape != expected)
     return bad_input("checkpoint.shape_mismatch",
                      fmt::format("tensor \"{}\" has shape {}, the model needs {}", printable(tensor->name),
                                  shape_string(tensor->shape), shape_string(expected)),
-                     file, tensor->offset);
+                     checkpoint_.files()[tensor->file], tensor->offset);
   CONCORD_CHECK(checkpoint_.unchanged());
-  std::vector<float> values(tensor->elements);
-  CONCORD_CHECK(checkpoint_.read_f32(*tensor, 0, tensor->elements, values.data()));
+  return tensor;
+}
+
+Result<std::int64_t> HfTensors::permuted_heads(const std::string& hf_name, const TensorInfo& tensor) const {
   const Rows rows = permuted_ ? rows_of(hf_name) : Rows::kAsStored;
-  if (rows == Rows::kAsStored || values.empty()) return values;
+  if (rows == Rows::kAsStored || tensor.elements == 0) return 0;
   const std::int64_t heads = rows == Rows::kQuery ? heads_ : kv_heads_;
-  if (heads <= 0 || expected[0] % (2 * heads) != 0)
+  if (heads <= 0 || tensor.shape[0] % (2 * heads) != 0)
     return bad_input("checkpoint.bad_heads",
-                     fmt::format("the {} rows of tensor \"{}\" are not {} heads of an even size", expected[0],
-                                 printable(tensor->name), heads),
-                     file, tensor->offset);
-  return undo_permutation(values, static_cast<std::size_t>(heads), static_cast<std::size_t>(expected[0]));
+                     fmt::format("the {} rows of tensor \"{}\" are not {} heads of an even size", tensor.shape[0],
+                                 printable(tensor.name), heads),
+                     checkpoint_.files()[tensor.file], tensor.offset);
+  return heads;
+}
+
+Result<std::vector<float>> HfTensors::read(const std::string& hf_name, const Shape& expected) const {
+  CONCORD_TRY(const TensorInfo* tensor, find(hf_name, expected));
+  std::vector<float> stored(tensor->elements);
+  CONCORD_CHECK(checkpoint_.read_f32(*tensor, 0, tensor->elements, stored.data()));
+  CONCORD_TRY(const std::int64_t heads, permuted_heads(hf_name, *tensor));
+  if (heads == 0) return stored;
+  std::vector<float> out(stored.size());
+  const std::int64_t rows = expected[0], width = static_cast<std::int64_t>(stored.size()) / rows;
+  for (std::int64_t row = 0; row < rows; ++row)
+    std::copy_n(stored.begin() + stored_row(row, rows, heads) * width, width, out.begin() + row * width);
+  return out;
+}
+
+Result<HfMatrix> HfTensors::matrix(const std::string& hf_name, const Shape& expected) const {
+  HfMatrix out;
+  out.checkpoint_ = &checkpoint_;
+  CONCORD_TRY(out.info_, find(hf_name, expected));
+  if (expected.size() != 2)
+    return fail(ErrorKind::kInternal, "checkpoint.bad_range", fmt::format("{} is no matrix", printable(hf_name)));
+  CONCORD_TRY(out.heads_, permuted_heads(hf_name, *out.info_));
+  return out;
+}
+
+Status HfMatrix::read_rows(std::int64_t begin, std::int64_t end, float* out) const {
+  const std::int64_t rows = info_->shape[0], width = info_->shape[1];
+  const auto read = [&](std::int64_t row, std::int64_t count, float* to) {
+    return checkpoint_->read_f32(*info_, static_cast<std::uint64_t>(row * width),
+                                 static_cast<std::uint64_t>(count * width), to);
+  };
+  if (heads_ == 0) return read(begin, end - begin, out);
+  for (std::int64_t row = begin; row < end; ++row)
+    CONCORD_CHECK(read(stored_row(row, rows, heads_), 1, out + (row - begin) * width));
+  return {};
+}
+
+std::span<const std::byte> HfMatrix::stored_in_order() const {
+  return heads_ == 0 ? checkpoint_->raw(*info_) : std::span<const std::byte>{};
 }
 
 }  // namespace concord

@@ -1,6 +1,8 @@
 #include "checkpoint/mapped_checkpoint.hpp"
 
 #include <fmt/format.h>
+#include <sys/mman.h>
+#include <unistd.h>
 
 #include <algorithm>
 
@@ -90,6 +92,16 @@ std::span<const std::byte> MappedCheckpoint::raw(const TensorInfo& tensor) const
 std::uint64_t MappedCheckpoint::block_size(const TensorInfo& tensor) const {
   const auto it = std::ranges::find(kGgmlTypes, tensor.type, &GgmlType::name);
   return it == kGgmlTypes.end() ? 1 : it->elements;
+}
+
+void MappedCheckpoint::release(const TensorInfo& tensor) const {
+  if (maps_.empty()) return;  // somebody else's bytes
+  const auto page = static_cast<std::uintptr_t>(::sysconf(_SC_PAGESIZE));
+  const std::span<const std::byte> bytes = raw(tensor);
+  const auto begin = reinterpret_cast<std::uintptr_t>(bytes.data());
+  // Only whole pages: what is left at either end belongs to the neighbours too.
+  const std::uintptr_t first = (begin + page - 1) / page * page, last = (begin + bytes.size()) / page * page;
+  if (first < last) ::madvise(reinterpret_cast<void*>(first), last - first, MADV_DONTNEED);
 }
 
 Status MappedCheckpoint::read_f32(const TensorInfo& tensor, std::uint64_t begin, std::uint64_t count,

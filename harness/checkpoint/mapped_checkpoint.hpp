@@ -21,6 +21,7 @@ class MappedCheckpoint final : public Checkpoint {
   std::span<const std::byte> raw(const TensorInfo& tensor) const override;
   Status read_f32(const TensorInfo& tensor, std::uint64_t begin, std::uint64_t count, float* out) const override;
   std::uint64_t block_size(const TensorInfo& tensor) const override;
+  void release(const TensorInfo& tensor) const override;
   Status unchanged() const override;
 
  private:

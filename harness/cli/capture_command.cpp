@@ -17,7 +17,7 @@ namespace {
 struct Options {
   std::string model, workload, device = "cpu", precision = "f32", out, replay, nonce, layers = "default", positions = "generated";
   unsigned threads = 0;
-  std::int64_t chunk = 0;
+  std::int64_t chunk = 0, batch = 1;
   bool json = false;
 };
 
@@ -37,6 +37,12 @@ Status replay_from(const std::string& file, RunRequest& request) {
   return {};
 }
 
+// The workload file of FILE or FILE:ID: companions come from all of its prompts.
+std::string file_of(const std::string& argument) {
+  const std::size_t colon = argument.rfind(".json:");
+  return colon == std::string::npos ? argument : argument.substr(0, colon + 5);
+}
+
 Result<RunRequest> make_request(const Options& o, const OpenedModel& model) {
   CONCORD_TRY(const std::vector<Workload> workloads, open_workloads(o.workload, model));
   RunRequest r{.workload = workloads.front(), .generated = {}, .plan = {o.layers, o.positions}, .chunk = o.chunk, .nonce = o.nonce,
@@ -46,6 +52,10 @@ Result<RunRequest> make_request(const Options& o, const OpenedModel& model) {
   if (!o.replay.empty()) {
     CONCORD_CHECK(replay_from(o.replay, r));
   }
+  if (o.batch > 1 && !o.replay.empty())
+    return fail(ErrorKind::kUsage, "capture.bad_batch", "--batch is of a prover; a verifier runs its one sequence, so leave out --replay or --batch");
+  CONCORD_TRY(const std::vector<Workload> others, o.batch > 1 ? open_workloads(file_of(o.workload), model) : Result<std::vector<Workload>>{});
+  for (std::int64_t i = 1; i < o.batch; ++i) r.companions.push_back(others[static_cast<std::size_t>(i) % others.size()].tokens);
   return r;
 }
 
@@ -95,6 +105,8 @@ void add_capture_command(CLI::App& root, Context& context) {
   c->add_option("--layers", o->layers, "default, all, every:K or a list")->capture_default_str();
   c->add_option("--positions", o->positions, "generated, all, every:K, last:K or a list")->capture_default_str();
   c->add_option("--chunk", o->chunk, "Most tokens in one prefill step (0: all at once)")->check(CLI::Range(0, 1 << 20));
+  c->add_option("--batch", o->batch, "Sequences in every step: this prompt and, beside it, others of its workload file (1: alone)")
+      ->check(CLI::Range(1, 1024));
   c->add_option("--threads", o->threads, "Threads (0: all)");
   c->add_option("--nonce", o->nonce, "Hexadecimal nonce that binds the states to one request");
   c->add_option("--out", o->out, "Capture file to write")->required();

@@ -21,6 +21,7 @@ struct Context {
 
 using AddCommand = void (*)(CLI::App& root, Context& context);
 
+void add_bench_command(CLI::App& root, Context& context);
 void add_capture_command(CLI::App& root, Context& context);
 void add_checkpoint_command(CLI::App& root, Context& context);
 void add_compare_command(CLI::App& root, Context& context);

@@ -103,9 +103,6 @@ DeviceFacts facts_of(const concord_device_info& info, const concord_backend& tab
 Backends Backends::discover() { return discover(search_path()); }
 
 Backends Backends::discover(const std::vector<std::string>& folders) {
-  // OpenMP reads this when a plug-in brings it in. Its default, idle threads that spin, takes the processors away from the
-  // other workers of a run: ten times slower was seen on a busy machine. A value that is set stands.
-  setenv("OMP_WAIT_POLICY", "passive", 0);
   Backends found;
   std::set<std::string>
       seen;  // one file once, whatever the folder order; an earlier folder wins over a later one of equal name

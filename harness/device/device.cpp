@@ -4,6 +4,7 @@
 #include <fmt/format.h>
 
 #include <algorithm>
+#include <cstring>
 #include <utility>
 
 #include "device/plugin_error.hpp"
@@ -141,11 +142,15 @@ Status Device::run(const concord_call& call) {
   witness.struct_size = sizeof witness;
   const concord_status status = table_->run(device_, nullptr, &call, &witness, &err);
   if (status != CONCORD_OK) return std::unexpected(plugin_error(status, err, facts_.id));
-  const std::string kernel = bounded_text(witness.kernel, sizeof witness.kernel);
+  const std::string_view kernel(witness.kernel, strnlen(witness.kernel, sizeof witness.kernel));
   if (kernel.empty())
     return fail(ErrorKind::kInternal, "device.failed",
                 fmt::format("{}: {} left no witness of what ran", facts_.id, op_name(call.op)));
-  ++kernels_[kernel];
+  const auto counted = kernels_.find(kernel);
+  if (counted != kernels_.end())
+    ++counted->second;
+  else
+    kernels_.emplace(kernel, 1);
   fallbacks_ = std::max(fallbacks_, witness.fallbacks);
   determinism_ = std::max(determinism_, static_cast<concord_determinism>(
                                             std::min<std::uint32_t>(witness.determinism, CONCORD_RUN_TO_RUN_VARYING)));

@@ -97,6 +97,9 @@ class Weight {
   concord_weight* weight_ = nullptr;
 };
 
+// How often each kernel ran, by the name its witness gave. Looked up without making a string, for every call.
+using KernelCounts = std::map<std::string, std::uint64_t, std::less<>>;
+
 // An open device. Every call of an operator is witnessed: which kernel ran, how often, and whether anything fell back.
 // Errors: device.unsupported (kUnsupported, with the plug-in's reason), device.out_of_memory, device.failed, device.invalid_call.
 class Device {
@@ -117,7 +120,7 @@ class Device {
   Status synchronize();
 
   // "rmsnorm: cpu avx2 8-lane tree" -> number of calls, over the life of the device.
-  const std::map<std::string, std::uint64_t>& kernels() const { return kernels_; }
+  const KernelCounts& kernels() const { return kernels_; }
   std::uint64_t fallbacks() const { return fallbacks_; }
   // The weakest determinism class that any call so far declared.
   concord_determinism determinism() const { return determinism_; }
@@ -129,7 +132,7 @@ class Device {
   concord_device* device_ = nullptr;
   DeviceFacts facts_;
   unsigned threads_ = 0;
-  std::map<std::string, std::uint64_t> kernels_;
+  KernelCounts kernels_;
   std::uint64_t fallbacks_ = 0;
   concord_determinism determinism_ = CONCORD_ALWAYS_IDENTICAL;
 };

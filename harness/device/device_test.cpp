@@ -28,8 +28,8 @@ TEST(Loader, EveryBadPluginIsListedWithItsReason) {
   EXPECT_TRUE(b.devices().empty());
   EXPECT_EQ(b.failures().size(), 7u);
   EXPECT_THAT(failure_of(b, "no_entry"), HasSubstr("concord_backend_entry"));
-  EXPECT_THAT(failure_of(b, "major"), HasSubstr("built for ABI 2.0, this program speaks 1.0"));
-  EXPECT_THAT(failure_of(b, "null"), HasSubstr("refused ABI 1.0 of this program: plug-in serves ABI 7.3"));
+  EXPECT_THAT(failure_of(b, "major"), HasSubstr("built for ABI 3.0, this program speaks 2.0"));
+  EXPECT_THAT(failure_of(b, "null"), HasSubstr("refused ABI 2.0 of this program: plug-in serves ABI 7.3"));
   EXPECT_THAT(failure_of(b, "null_silent"), HasSubstr("no reason given"));
   EXPECT_THAT(failure_of(b, "small"), HasSubstr("64 bytes, expected at least"));
   EXPECT_THAT(failure_of(b, "empty_entry"), HasSubstr("empty entry"));

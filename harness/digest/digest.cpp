@@ -85,15 +85,24 @@ std::optional<Sha256> sha256_from_hex(std::string_view text) {
   return digest;
 }
 
-Sha256 framed_tensor_digest(std::string_view name, std::string_view dtype, std::span<const std::int64_t> shape,
-                            std::span<const std::byte> data) {
+Sha256 framed_pieces_digest(std::string_view name, std::string_view dtype, std::span<const std::int64_t> shape,
+                            std::span<const std::span<const std::byte>> pieces) {
   Hasher hasher;
   hasher.update("wd1").u8(0);
   length_prefixed(hasher, name);
   length_prefixed(hasher, dtype);
   hasher.u32(static_cast<std::uint32_t>(shape.size()));
   for (const std::int64_t dim : shape) hasher.u64(static_cast<std::uint64_t>(dim));
-  return hasher.u64(data.size()).update(data).finish();
+  std::uint64_t bytes = 0;
+  for (const auto piece : pieces) bytes += piece.size();
+  hasher.u64(bytes);
+  for (const auto piece : pieces) hasher.update(piece);
+  return hasher.finish();
+}
+
+Sha256 framed_tensor_digest(std::string_view name, std::string_view dtype, std::span<const std::int64_t> shape,
+                            std::span<const std::byte> data) {
+  return framed_pieces_digest(name, dtype, shape, std::span(&data, 1));
 }
 
 Sha256 framed_model_digest(std::vector<NamedDigest> tensors) {

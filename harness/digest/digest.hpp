@@ -42,6 +42,9 @@ std::optional<Sha256> sha256_from_hex(std::string_view text);  // exactly 64 dig
 // u64 bytes | data).
 Sha256 framed_tensor_digest(std::string_view name, std::string_view dtype, std::span<const std::int64_t> shape,
                             std::span<const std::byte> data);
+// The same for data that lies in several pieces.
+Sha256 framed_pieces_digest(std::string_view name, std::string_view dtype, std::span<const std::int64_t> shape,
+                            std::span<const std::span<const std::byte>> pieces);
 struct NamedDigest {
   std::string name;
   Sha256 digest;

@@ -60,6 +60,15 @@ TEST(Sha256, HexIsReadStrictly) {
 const Sha256 kA = framed_tensor_digest("a.weight", "BF16", Dims{2, 2}, kBf16);
 const Sha256 kB = framed_tensor_digest("b", "F32", Dims{4}, kF32);
 
+TEST(FramedDigest, PiecesAreHashedAsTheWholeIs) {
+  const std::span<const std::byte> whole = kBf16;
+  for (std::size_t a = 0; a <= whole.size(); ++a)
+    for (std::size_t b = a; b <= whole.size(); ++b) {
+      const std::span<const std::byte> pieces[] = {whole.first(a), whole.subspan(a, b - a), whole.subspan(b)};
+      EXPECT_EQ(framed_pieces_digest("a.weight", "BF16", Dims{2, 2}, pieces), kA) << a << " " << b;
+    }
+}
+
 TEST(FramedDigest, TensorsMatchTheIndependentValues) {
   EXPECT_EQ(hex(kA), "d2f5b057f606b2a601e24b6a592fe8220b9076d917f2da2fea04fccb57b59683");
   EXPECT_EQ(hex(kB), "4c47598a26e8111f33e2758010a0e18dac186de7015d9376294006c8ce9baf1d");

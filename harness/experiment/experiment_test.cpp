@@ -113,6 +113,7 @@ TEST(WorkerProtocol, RequestsAndOutcomesSurviveTheRoundTrip) {
   r.workload.sampler = {.kind = SamplerSpec::Kind::kSample, .temperature = 0.7, .top_k = 40, .top_p = 0.9, .seed = 12345678901234567890u};
   r.generated = {4, 5};
   r.nonce = "00ff";
+  r.companions = {{7, 8, 9}, {6}};
   r.chunk = 7;
   r.out = "/tmp/x";
   const auto back = request_from_json(*parse_json(to_json("prove", r).dump(), "f"));
@@ -120,6 +121,7 @@ TEST(WorkerProtocol, RequestsAndOutcomesSurviveTheRoundTrip) {
   EXPECT_EQ(back->workload.digest(), r.workload.digest());
   EXPECT_EQ(back->workload.sampler.seed, r.workload.sampler.seed);
   EXPECT_EQ(back->generated, r.generated);
+  EXPECT_EQ(back->companions, r.companions);
   EXPECT_EQ(back->chunk, 7);
   RunOutcome o{.tokens = {1, 2}, .margins = {{3, std::numeric_limits<double>::infinity(), 9}}, .logit_top = {0.1f}, .root = "ab", .prefill_seconds = 0.1};
   const auto outcome = outcome_from_json(*parse_json(to_json(o).dump(), "f"));

@@ -4,8 +4,9 @@
 
 #include <algorithm>
 #include <chrono>
-#include <map>
 
+#include "experiment/capture_sink.hpp"
+#include "experiment/lanes.hpp"
 #include "experiment/provenance.hpp"
 
 namespace concord {
@@ -19,38 +20,6 @@ class Stopwatch {
   std::chrono::steady_clock::time_point start_ = std::chrono::steady_clock::now();
 };
 
-// Sends the planned rows of each step to the writer, in the capture's dtype.
-class CaptureSink {
- public:
-  CaptureSink(CaptureWriter& writer, const CaptureHeader& header, DType activations)
-      : writer_(writer), header_(header), from_(activations), row_(static_cast<std::size_t>(header.hidden) * dtype_bits(header.dtype) / 8) {
-    for (std::size_t i = 0; i < header.positions.size(); ++i) index_[header.positions[i]] = i;
-  }
-  HiddenSink sink() {
-    return {.wants = [this](std::int64_t layer) { return std::ranges::binary_search(header_.layers, layer); },
-            .put = [this](std::int64_t layer, std::int64_t first, std::int64_t rows, std::span<const std::byte> data) {
-              return put(layer, first, rows, data);
-            }};
-  }
-
- private:
-  Status put(std::int64_t layer, std::int64_t first, std::int64_t rows, std::span<const std::byte> data) {
-    const std::size_t stride = data.size() / static_cast<std::size_t>(rows);
-    for (auto it = index_.lower_bound(first); it != index_.end() && it->first < first + rows; ++it) {
-      const std::byte* source = data.data() + static_cast<std::size_t>(it->first - first) * stride;
-      convert_floats(from_, source, header_.dtype, row_.data(), static_cast<std::size_t>(header_.hidden));
-      CONCORD_CHECK(writer_.put(layer, it->second, row_));
-    }
-    return {};
-  }
-
-  CaptureWriter& writer_;
-  const CaptureHeader& header_;
-  DType from_;
-  std::vector<std::byte> row_;
-  std::map<std::int64_t, std::size_t> index_;  // position -> index in the header
-};
-
 Result<CaptureHeader> make_header(const Device& device, const LoadedModel& model, const RunRequest& r, const char* role) {
   CaptureHeader h;
   const ModelSpec& spec = model.spec();
@@ -62,7 +31,7 @@ Result<CaptureHeader> make_header(const Device& device, const LoadedModel& model
   h.nonce = r.nonce;
   h.role = role;
   h.configuration = {{"device", device.facts().id}, {"precision", model.precision().name()},
-                     {"threads", device.threads()}, {"chunk", r.chunk}, {"batch", 1}};
+                     {"threads", device.threads()}, {"chunk", r.chunk}, {"batch", 1 + r.companions.size()}};
   h.hidden = spec.hidden;
   h.dtype = model.precision().capture_dtype();
   h.model_layers = spec.layers;
@@ -85,30 +54,26 @@ OrderedJson run_provenance(const Device& device, const RunOutcome& outcome) {
 
 // Runs tokens[0 .. count) in steps of `step`; after each step calls visit(first position, rows).
 template <class Visit>
-Status prefill(Decoder& decoder, std::span<const std::int32_t> tokens, std::int64_t step, const HiddenSink& sink,
+Status prefill(Decoder& decoder, std::span<const std::int32_t> tokens, std::int64_t step, const HiddenSink* sink,
                const std::atomic<bool>& stop, Visit visit) {
   const auto count = static_cast<std::int64_t>(tokens.size());
   for (std::int64_t first = 0; first < count; first += step) {
     if (stop) return fail(ErrorKind::kInterrupted, "run.interrupted", "interrupted during the prefill");
     const std::int64_t rows = std::min(step, count - first);
-    CONCORD_CHECK(decoder.forward(tokens.subspan(static_cast<std::size_t>(first), static_cast<std::size_t>(rows)), first, &sink));
+    CONCORD_CHECK(decoder.forward(tokens.subspan(static_cast<std::size_t>(first), static_cast<std::size_t>(rows)), first, sink));
     CONCORD_CHECK(visit(first, rows));
   }
   return {};
 }
 
-Status decode(Decoder& decoder, const RunRequest& r, const HiddenSink& sink, const std::atomic<bool>& stop, std::vector<float> logits,
-              RunOutcome& out) {
+Status decode(Lanes& lanes, const RunRequest& r, const HiddenSink* sink, const std::atomic<bool>& stop, RunOutcome& out) {
   for (std::int64_t i = 0; i < r.workload.new_tokens; ++i) {
     if (stop) return fail(ErrorKind::kInterrupted, "run.interrupted", fmt::format("interrupted after {} new tokens", i));
-    const auto position = static_cast<std::int64_t>(out.tokens.size());
-    CONCORD_TRY(const std::int32_t token, choose_token(r.workload.sampler, logits, position));
-    out.logit_top.push_back(logits[static_cast<std::size_t>(token)]);
-    out.tokens.push_back(token);
+    CONCORD_CHECK(lanes.choose(r.workload.sampler, out.logit_top.emplace_back()));
     if (i + 1 == r.workload.new_tokens) break;  // the last token is never fed back
-    CONCORD_CHECK(decoder.forward(std::span(&token, 1), position, &sink));
-    CONCORD_TRY(logits, decoder.logits(0, 1));
+    CONCORD_CHECK(lanes.step(sink));
   }
+  out.tokens = lanes.tokens();
   return {};
 }
 
@@ -130,8 +95,8 @@ Status check_tokens(Decoder& decoder, const RunRequest& r, std::span<const std::
   return {};
 }
 
-Status finish(CaptureWriter& writer, const Device& device, RunOutcome& out) {
-  CONCORD_TRY(const Sha256 root, writer.finish(out.tokens, run_provenance(device, out)));
+Status finish(CaptureSink& capture, const Device& device, RunOutcome& out) {
+  CONCORD_TRY(const Sha256 root, capture.finish(out.tokens, run_provenance(device, out)));
   out.root = hex(root);
   return {};
 }
@@ -140,24 +105,23 @@ Status finish(CaptureWriter& writer, const Device& device, RunOutcome& out) {
 
 Result<RunOutcome> run_prover(Device& device, const LoadedModel& model, const RunRequest& r, const std::atomic<bool>& stop) {
   CONCORD_TRY(const CaptureHeader header, make_header(device, model, r, "prover"));
-  CONCORD_TRY(CaptureWriter writer, CaptureWriter::create(r.out, header));
-  CaptureSink capture(writer, header, model.precision().activations);
-  const HiddenSink sink = capture.sink();
   const std::int64_t prompt = header.prompt_tokens, step = r.chunk > 0 ? std::min(r.chunk, prompt) : prompt;
-  CONCORD_TRY(Decoder decoder, Decoder::create(device, model, prompt + r.workload.new_tokens, step));
-  RunOutcome out{.tokens = r.workload.tokens, .buffer_bytes = decoder.buffer_bytes()};
+  CONCORD_TRY(CaptureSink capture, CaptureSink::to_file(r.out, header, model.precision().activations, step));
+  std::vector<std::vector<std::int32_t>> prompts{r.workload.tokens};
+  prompts.insert(prompts.end(), r.companions.begin(), r.companions.end());
+  std::int64_t longest = 0;
+  for (const auto& p : prompts) longest = std::max(longest, static_cast<std::int64_t>(p.size()));
+  CONCORD_TRY(Decoder decoder, Decoder::create(device, model, longest + r.workload.new_tokens, Lanes::widest(prompts, step),
+                                               static_cast<std::int64_t>(prompts.size())));
+  RunOutcome out{.buffer_bytes = decoder.buffer_bytes()};
+  Lanes lanes(decoder, model.spec().vocab, std::move(prompts));
   const Stopwatch prefill_time;
-  std::vector<float> logits;
-  CONCORD_CHECK(prefill(decoder, r.workload.tokens, step, sink, stop, [&](std::int64_t first, std::int64_t rows) -> Status {
-    if (first + rows < prompt) return {};
-    CONCORD_TRY(logits, decoder.logits(rows - 1, 1));
-    return {};
-  }));
+  CONCORD_CHECK(lanes.prefill(step, capture.sink(), stop));
   out.prefill_seconds = prefill_time.seconds();
   const Stopwatch decode_time;
-  CONCORD_CHECK(decode(decoder, r, sink, stop, std::move(logits), out));
+  CONCORD_CHECK(decode(lanes, r, capture.sink(), stop, out));
   out.decode_seconds = decode_time.seconds();
-  CONCORD_CHECK(finish(writer, device, out));
+  CONCORD_CHECK(finish(capture, device, out));
   return out;
 }
 
@@ -166,24 +130,22 @@ Result<RunOutcome> run_verifier(Device& device, const LoadedModel& model, const 
     return bad_input("run.wrong_length", fmt::format("the workload asks for {} new tokens, the prover's capture has {}",
                                                      r.workload.new_tokens, r.generated.size()));
   CONCORD_TRY(const CaptureHeader header, make_header(device, model, r, "verifier"));
-  CONCORD_TRY(CaptureWriter writer, CaptureWriter::create(r.out, header));
-  CaptureSink capture(writer, header, model.precision().activations);
-  const HiddenSink sink = capture.sink();
   RunOutcome out{.tokens = r.workload.tokens};
   out.tokens.insert(out.tokens.end(), r.generated.begin(), r.generated.end());
   const auto fed = std::span<const std::int32_t>(out.tokens).first(out.tokens.size() - 1);
   const auto length = static_cast<std::int64_t>(fed.size()), step = r.chunk > 0 ? std::min(r.chunk, length) : length;
+  CONCORD_TRY(CaptureSink capture, CaptureSink::to_file(r.out, header, model.precision().activations, step));
   CONCORD_TRY(Decoder decoder, Decoder::create(device, model, length, step));
   out.buffer_bytes = decoder.buffer_bytes();
   const Stopwatch total;
-  CONCORD_CHECK(prefill(decoder, fed, step, sink, stop, [&](std::int64_t first, std::int64_t rows) -> Status {
+  CONCORD_CHECK(prefill(decoder, fed, step, capture.sink(), stop, [&](std::int64_t first, std::int64_t rows) -> Status {
     const Stopwatch logits_time;
     CONCORD_CHECK(check_tokens(decoder, r, out.tokens, model.spec().vocab, first, rows, out));
     out.logits_seconds += logits_time.seconds();
     return {};
   }));
   out.prefill_seconds = total.seconds() - out.logits_seconds;
-  CONCORD_CHECK(finish(writer, device, out));
+  CONCORD_CHECK(finish(capture, device, out));
   return out;
 }
 

@@ -17,6 +17,7 @@ namespace concord {
 struct RunRequest {
   Workload workload;                     // bound to the model
   std::vector<std::int32_t> generated;   // verifier: the prover's new tokens; prover: empty
+  std::vector<std::vector<std::int32_t>> companions;  // prover: prompts that are run beside this one, in the same steps; their states go nowhere
   CapturePlan plan;
   std::int64_t chunk = 0;                // most tokens in one prefill step; 0: the whole prompt at once
   std::string nonce;                     // hex

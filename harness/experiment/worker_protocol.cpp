@@ -6,9 +6,12 @@ namespace concord {
 
 Json to_json(const std::string& op, const RunRequest& r) {
   const Workload& w = r.workload;
+  Json companions = Json::array();
+  for (const auto& tokens : r.companions) companions.push_back({{"token_ids", tokens}});
   return {{"op", op},
           {"workload", {{"file", w.file}, {"id", w.id}, {"text", w.text}, {"token_ids", w.tokens}, {"new_tokens", w.new_tokens}, {"sampler", w.sampler.to_json()}}},
           {"generated", r.generated},
+          {"companions", companions},
           {"layers", r.plan.layers},
           {"positions", r.plan.positions},
           {"chunk", r.chunk},
@@ -44,6 +47,11 @@ Result<RunRequest> request_from_json(const Json& json) {
   CONCORD_TRY(r.workload, workload_from_json(workload));
   CONCORD_TRY(const auto generated, f.integers("generated", 0, INT32_MAX));
   r.generated = narrow(generated);
+  CONCORD_TRY(const auto companions, f.objects("companions"));
+  for (const JsonFields& c : companions) {
+    CONCORD_TRY(const auto ids, c.integers("token_ids", 0, INT32_MAX));
+    r.companions.push_back(narrow(ids));
+  }
   CONCORD_TRY(r.plan.layers, f.string("layers"));
   CONCORD_TRY(r.plan.positions, f.string("positions"));
   CONCORD_TRY(r.chunk, f.integer("chunk", 0, INT32_MAX));

@@ -49,7 +49,7 @@ Result<Loaded> load(const WorkerKey& key) {
   const double seconds = std::chrono::duration<double>(std::chrono::steady_clock::now() - start).count();
   out.ready = {{"ready", true},
                {"weights_digest", out.model->weights_digest()},
-               {"source_digest", source_digest(*checkpoint)},
+               {"source_digest", out.model->source_digest()},
                {"load_seconds", seconds},
                {"weight_bytes", out.model->weight_bytes()},
                {"device", device_json(out.device->facts())}};

@@ -2,22 +2,29 @@
 
 #include <fmt/format.h>
 
+#include <algorithm>
 #include <cmath>
-#include <numeric>
 
 namespace concord {
 namespace {
 constexpr std::int64_t kLogitRows = 64;  // rows of logits computed at once: bounds the buffer at 64 * vocab
+constexpr std::int64_t kMaxSequences = 4096;
 }
 
-Result<Decoder> Decoder::create(Device& device, const LoadedModel& model, std::int64_t capacity, std::int64_t max_step) {
-  if (capacity < 1 || capacity > model.spec().max_positions || max_step < 1 || max_step > capacity)
+Result<Decoder> Decoder::create(Device& device, const LoadedModel& model, std::int64_t capacity, std::int64_t max_step,
+                                std::int64_t sequences) {
+  const bool fits = sequences >= 1 && sequences <= kMaxSequences && capacity >= 1 && capacity <= model.spec().max_positions;
+  if (!fits || max_step < 1 || max_step > capacity * sequences)
     return bad_input("decoder.bad_step",
-                     fmt::format("expected 1 <= step <= capacity <= {} positions, found step {} and capacity {}",
-                                 model.spec().max_positions, max_step, capacity));
+                     fmt::format("expected 1 <= capacity <= {} positions, 1 to {} sequences and a step of at most all their "
+                                 "positions, found step {}, capacity {} and {} sequences",
+                                 model.spec().max_positions, kMaxSequences, max_step, capacity, sequences));
   Decoder decoder(device, model);
   decoder.capacity_ = capacity;
   decoder.max_step_ = max_step;
+  decoder.sequences_ = sequences;
+  for (auto* list : {&decoder.host_ids_, &decoder.host_positions_, &decoder.host_rows_})
+    list->reserve(static_cast<std::size_t>(max_step));
   CONCORD_CHECK(decoder.allocate());
   CONCORD_CHECK(decoder.upload_rope_tables());
   return decoder;
@@ -35,17 +42,21 @@ Status Decoder::allocate() {
   const std::int64_t q_width = s.heads * s.head_dim, kv_width = s.kv_heads * s.head_dim;
   const std::tuple<Buffer*, std::int64_t, DType> plan[] = {
       {&ids_, max_step_, DType::kI32},           {&positions_, max_step_, DType::kI32},
+      {&rows_, max_step_, DType::kI32},
       {&x_, max_step_ * s.hidden, act},          {&normed_, max_step_ * s.hidden, act},
       {&q_, max_step_ * q_width, act},           {&k_, max_step_ * kv_width, act},
       {&v_, max_step_ * kv_width, act},          {&attended_, max_step_ * q_width, act},
-      {&projected_, max_step_ * s.hidden, act},  {&gate_, max_step_ * s.intermediate, act},
-      {&up_, max_step_ * s.intermediate, act},   {&logits_, std::min(max_step_, kLogitRows) * s.vocab, act}};
+      {&gate_, max_step_ * s.intermediate, act}, {&logits_, std::min(max_step_, kLogitRows) * s.vocab, act}};
   for (const auto& [target, elements, dtype] : plan) {
     CONCORD_TRY(*target, buffer(elements, dtype));
   }
   for (std::int64_t i = 0; i < s.layers; ++i) {
-    CONCORD_TRY(k_cache_.emplace_back(), buffer(capacity_ * kv_width, kv));
-    CONCORD_TRY(v_cache_.emplace_back(), buffer(capacity_ * kv_width, kv));
+    const std::int64_t cache_rows = sequences_ * capacity_;
+    CONCORD_TRY(k_cache_.emplace_back(), buffer(cache_rows * kv_width, kv));
+    CONCORD_TRY(v_cache_.emplace_back(), buffer(cache_rows * kv_width, kv));
+    if (kv != DType::kI8) continue;
+    CONCORD_TRY(k_scale_.emplace_back(), buffer(cache_rows * s.kv_heads, DType::kF32));
+    CONCORD_TRY(v_scale_.emplace_back(), buffer(cache_rows * s.kv_heads, DType::kF32));
   }
   return {};
 }
@@ -89,13 +100,14 @@ Status Decoder::norm(const Buffer& x, const Buffer& gain, const Buffer& y, std::
 }
 
 Status Decoder::linear(const Buffer& x, const Weight& weight, const Buffer& bias, const Buffer& y, std::int64_t rows,
-                       std::int64_t in, std::int64_t out) {
+                       std::int64_t in, std::int64_t out, std::uint32_t flag) {
   concord_call c = call(CONCORD_OP_MATMUL);
-  c.n_in = bias.size() > 0 ? 2 : 1, c.n_out = 1;
+  c.n_in = flag ? 3 : bias.size() > 0 ? 2 : 1, c.n_out = 1;
   c.in[0] = activations(x, {rows, in});
   if (bias.size() > 0) c.in[1] = tensor_of(DType::kF32, {out}, bias);
   c.weight = weight.get();
   c.out[0] = activations(y, {rows, out});
+  if (flag) c.in[2] = c.out[0], c.flags = flag;
   return device_->run(c);
 }
 
@@ -115,36 +127,38 @@ Status Decoder::rotate(const Buffer& x, std::int64_t rows, std::int64_t heads) {
 Status Decoder::append_to_cache(std::size_t layer, std::int64_t rows) {
   const ModelSpec& s = model_->spec();
   const DType kv = model_->precision().kv_cache;
+  const std::int64_t cache_rows = sequences_ * capacity_;
   concord_call c = call(CONCORD_OP_KV_APPEND);
-  c.n_in = 3, c.n_out = 2;
+  c.n_in = 3, c.n_out = kv == DType::kI8 ? 4 : 2;
   c.in[0] = activations(k_, {rows, s.kv_heads, s.head_dim});
   c.in[1] = activations(v_, {rows, s.kv_heads, s.head_dim});
-  c.in[2] = tensor_of(DType::kI32, {rows}, positions_);
-  c.out[0] = tensor_of(kv, {capacity_, s.kv_heads, s.head_dim}, k_cache_[layer]);
-  c.out[1] = tensor_of(kv, {capacity_, s.kv_heads, s.head_dim}, v_cache_[layer]);
+  c.in[2] = tensor_of(DType::kI32, {rows}, rows_);
+  c.out[0] = tensor_of(kv, {cache_rows, s.kv_heads, s.head_dim}, k_cache_[layer]);
+  c.out[1] = tensor_of(kv, {cache_rows, s.kv_heads, s.head_dim}, v_cache_[layer]);
+  if (kv == DType::kI8) {
+    c.out[2] = tensor_of(DType::kF32, {cache_rows, s.kv_heads}, k_scale_[layer]);
+    c.out[3] = tensor_of(DType::kF32, {cache_rows, s.kv_heads}, v_scale_[layer]);
+  }
   return device_->run(c);
 }
 
 Status Decoder::attend(std::size_t layer, std::int64_t rows) {
   const ModelSpec& s = model_->spec();
   const DType kv = model_->precision().kv_cache;
+  const std::int64_t cache_rows = sequences_ * capacity_;
   concord_call c = call(CONCORD_OP_ATTENTION);
-  c.n_in = 4, c.n_out = 1;
+  c.n_in = kv == DType::kI8 ? 6 : 4, c.n_out = 1;
   c.in[0] = activations(q_, {rows, s.heads, s.head_dim});
-  c.in[1] = tensor_of(kv, {capacity_, s.kv_heads, s.head_dim}, k_cache_[layer]);
-  c.in[2] = tensor_of(kv, {capacity_, s.kv_heads, s.head_dim}, v_cache_[layer]);
-  c.in[3] = tensor_of(DType::kI32, {rows}, positions_);
+  c.in[1] = tensor_of(kv, {cache_rows, s.kv_heads, s.head_dim}, k_cache_[layer]);
+  c.in[2] = tensor_of(kv, {cache_rows, s.kv_heads, s.head_dim}, v_cache_[layer]);
+  c.in[3] = tensor_of(DType::kI32, {rows}, rows_);
+  if (kv == DType::kI8) {
+    c.in[4] = tensor_of(DType::kF32, {cache_rows, s.kv_heads}, k_scale_[layer]);
+    c.in[5] = tensor_of(DType::kF32, {cache_rows, s.kv_heads}, v_scale_[layer]);
+  }
+  c.sequence_rows = capacity_;
   c.out[0] = activations(attended_, {rows, s.heads, s.head_dim});
   c.scale = 1.0 / std::sqrt(static_cast<double>(s.head_dim));
-  return device_->run(c);
-}
-
-Status Decoder::add_to_residual(const Buffer& y, std::int64_t rows) {
-  concord_call c = call(CONCORD_OP_ADD);
-  c.n_in = 2, c.n_out = 1;
-  c.in[0] = activations(x_, {rows, model_->spec().hidden});
-  c.in[1] = activations(y, {rows, model_->spec().hidden});
-  c.out[0] = c.in[0];
   return device_->run(c);
 }
 
@@ -164,8 +178,7 @@ Status Decoder::attention_block(std::size_t layer, std::int64_t rows) {
   CONCORD_CHECK(rotate(k_, rows, s.kv_heads));
   CONCORD_CHECK(append_to_cache(layer, rows));
   CONCORD_CHECK(attend(layer, rows));
-  CONCORD_CHECK(linear(attended_, w.o, w.o_bias, projected_, rows, q_width, s.hidden));
-  return add_to_residual(projected_, rows);
+  return linear(attended_, w.o, w.o_bias, x_, rows, q_width, s.hidden, CONCORD_PLUS);
 }
 
 Status Decoder::mlp_block(std::size_t layer, std::int64_t rows) {
@@ -173,62 +186,106 @@ Status Decoder::mlp_block(std::size_t layer, std::int64_t rows) {
   const LayerWeights& w = model_->layers()[layer];
   CONCORD_CHECK(norm(x_, w.post_norm, normed_, rows, s.hidden));
   CONCORD_CHECK(linear(normed_, w.gate, w.gate_bias, gate_, rows, s.hidden, s.intermediate));
-  CONCORD_CHECK(linear(normed_, w.up, w.up_bias, up_, rows, s.hidden, s.intermediate));
-  concord_call c = call(CONCORD_OP_SWIGLU);
-  c.n_in = 2, c.n_out = 1;
-  c.in[0] = activations(gate_, {rows, s.intermediate});
-  c.in[1] = activations(up_, {rows, s.intermediate});
-  c.out[0] = c.in[0];
-  CONCORD_CHECK(device_->run(c));
-  CONCORD_CHECK(linear(gate_, w.down, w.down_bias, projected_, rows, s.intermediate, s.hidden));
-  return add_to_residual(projected_, rows);
+  CONCORD_CHECK(linear(normed_, w.up, w.up_bias, gate_, rows, s.hidden, s.intermediate, CONCORD_GATED));
+  return linear(gate_, w.down, w.down_bias, x_, rows, s.intermediate, s.hidden, CONCORD_PLUS);
 }
 
-Status Decoder::emit(const HiddenSink* sink, std::int64_t layer, const Buffer& from, std::int64_t start, std::int64_t rows) {
+Status Decoder::emit(const HiddenSink* sink, std::int64_t layer, const Buffer& from, std::int64_t start, std::int64_t first_row,
+                     std::int64_t rows) {
   if (!sink || !sink->wants(layer)) return {};
-  staging_.resize(static_cast<std::size_t>(rows * model_->spec().hidden) * dtype_bits(model_->precision().activations) / 8);
-  CONCORD_CHECK(device_->download(from, 0, staging_));
-  return sink->put(layer, start, rows, staging_);
+  const auto row = static_cast<std::uint64_t>(model_->spec().hidden) * dtype_bits(model_->precision().activations) / 8;
+  for (std::int64_t at = start; at < start + rows;) {
+    CONCORD_TRY(const HiddenBlock block, sink->open(layer, at, start + rows - at));
+    if (block.rows == 0) break;
+    CONCORD_CHECK(device_->download(from, static_cast<std::uint64_t>(first_row + block.first_position - start) * row, block.bytes));
+    CONCORD_CHECK(sink->submit(layer, block));
+    at = block.first_position + block.rows;
+  }
+  return {};
 }
 
-Status Decoder::forward(std::span<const std::int32_t> tokens, std::int64_t start, const HiddenSink* sink) {
+Status Decoder::emit(std::span<const DecoderStep> steps, std::int64_t layer, const Buffer& from) {
+  std::int64_t row = 0;
+  for (const DecoderStep& step : steps) {
+    const auto rows = static_cast<std::int64_t>(step.tokens.size());
+    CONCORD_CHECK(emit(step.sink, layer, from, step.start, row, rows));
+    row += rows;
+  }
+  return {};
+}
+
+Status Decoder::check(std::span<const DecoderStep> steps) const {
+  std::int64_t rows = 0;
+  for (std::size_t i = 0; i < steps.size(); ++i) {
+    const DecoderStep& s = steps[i];
+    const auto count = static_cast<std::int64_t>(s.tokens.size());
+    const bool known = s.sequence >= 0 && s.sequence < sequences_ &&
+                       std::none_of(steps.begin(), steps.begin() + static_cast<std::ptrdiff_t>(i),
+                                    [&](const DecoderStep& other) { return other.sequence == s.sequence; });
+    if (!known || count < 1 || s.start < 0 || s.start > capacity_ - count)
+      return bad_input("decoder.bad_step",
+                       fmt::format("cannot run {} tokens at position {} of sequence {}: there are {} sequences of {} positions, "
+                                   "and each may come once",
+                                   count, s.start, s.sequence, sequences_, capacity_));
+    rows += count;
+  }
+  if (rows >= 1 && rows <= max_step_) return {};
+  return bad_input("decoder.bad_step", fmt::format("cannot run {} tokens in one step, expected 1 to {}", rows, max_step_));
+}
+
+// Sends token ids, positions and cache rows to the device.
+Status Decoder::place(std::span<const DecoderStep> steps, std::int64_t rows) {
+  for (auto* list : {&host_ids_, &host_positions_, &host_rows_}) list->clear();
+  for (const DecoderStep& s : steps)
+    for (std::size_t i = 0; i < s.tokens.size(); ++i) {
+      const std::int64_t position = s.start + static_cast<std::int64_t>(i);
+      host_ids_.push_back(s.tokens[i]);
+      host_positions_.push_back(static_cast<std::int32_t>(position));
+      host_rows_.push_back(static_cast<std::int32_t>(s.sequence * capacity_ + position));
+    }
+  last_rows_ = rows;
+  CONCORD_CHECK(device_->upload(ids_, 0, std::as_bytes(std::span<const std::int32_t>(host_ids_))));
+  CONCORD_CHECK(device_->upload(positions_, 0, std::as_bytes(std::span<const std::int32_t>(host_positions_))));
+  return device_->upload(rows_, 0, std::as_bytes(std::span<const std::int32_t>(host_rows_)));
+}
+
+Status Decoder::forward(std::span<const DecoderStep> steps) {
   const ModelSpec& s = model_->spec();
-  const auto rows = static_cast<std::int64_t>(tokens.size());
-  if (rows < 1 || rows > max_step_ || start < 0 || start + rows > capacity_)
-    return bad_input("decoder.bad_step", fmt::format("cannot run {} tokens at position {}: at most {} a step, {} positions",
-                                                     rows, start, max_step_, capacity_));
-  std::vector<std::int32_t> positions(tokens.size());
-  std::iota(positions.begin(), positions.end(), static_cast<std::int32_t>(start));
-  CONCORD_CHECK(device_->upload(ids_, 0, std::as_bytes(tokens)));
-  CONCORD_CHECK(device_->upload(positions_, 0, std::as_bytes(std::span<const std::int32_t>(positions))));
+  CONCORD_CHECK(check(steps));
+  std::int64_t rows = 0;
+  for (const DecoderStep& step : steps) rows += static_cast<std::int64_t>(step.tokens.size());
+  CONCORD_CHECK(place(steps, rows));
   concord_call c = call(CONCORD_OP_EMBEDDING);
   c.n_in = 1, c.n_out = 1;
   c.in[0] = tensor_of(DType::kI32, {rows}, ids_);
   c.weight = model_->embedding().get();
   c.out[0] = activations(x_, {rows, s.hidden});
   CONCORD_CHECK(device_->run(c));
-  CONCORD_CHECK(emit(sink, 0, x_, start, rows));
+  CONCORD_CHECK(emit(steps, 0, x_));
   for (std::int64_t layer = 0; layer < s.layers; ++layer) {
     CONCORD_CHECK(attention_block(static_cast<std::size_t>(layer), rows));
     CONCORD_CHECK(mlp_block(static_cast<std::size_t>(layer), rows));
     if (layer + 1 < s.layers) {
-      CONCORD_CHECK(emit(sink, layer + 1, x_, start, rows));
+      CONCORD_CHECK(emit(steps, layer + 1, x_));
     }
   }
   CONCORD_CHECK(norm(x_, model_->final_norm(), normed_, rows, s.hidden));
-  last_rows_ = rows;
-  return emit(sink, s.layers, normed_, start, rows);
+  return emit(steps, s.layers, normed_);
 }
 
 Result<std::vector<float>> Decoder::logits(std::int64_t first, std::int64_t count) {
+  std::vector<float> out(static_cast<std::size_t>(std::clamp<std::int64_t>(count, 0, max_step_) * model_->spec().vocab));
+  CONCORD_CHECK(logits(first, count, out));
+  return out;
+}
+
+Status Decoder::logits(std::int64_t first, std::int64_t count, std::span<float> out) {
   const ModelSpec& s = model_->spec();
-  if (first < 0 || count < 1 || first + count > last_rows_)
+  if (first < 0 || count < 1 || first + count > last_rows_ || out.size() != static_cast<std::size_t>(count * s.vocab))
     return bad_input("decoder.bad_step", fmt::format("logits of rows {} to {} asked for, the last step had {}", first,
                                                      first + count - 1, last_rows_));
   const DType act = model_->precision().activations;
   const std::size_t width = dtype_bits(act) / 8;
-  std::vector<float> out(static_cast<std::size_t>(count * s.vocab));
-  std::vector<std::byte> host;
   for (std::int64_t done = 0; done < count;) {
     const std::int64_t rows = std::min({count - done, kLogitRows, max_step_});
     concord_call c = call(CONCORD_OP_MATMUL);
@@ -237,13 +294,13 @@ Result<std::vector<float>> Decoder::logits(std::int64_t first, std::int64_t coun
     c.weight = model_->lm_head().get();
     c.out[0] = activations(logits_, {rows, s.vocab});
     CONCORD_CHECK(device_->run(c));
-    host.resize(static_cast<std::size_t>(rows * s.vocab) * width);
-    CONCORD_CHECK(device_->download(logits_, 0, host));
-    convert_floats(act, host.data(), DType::kF32, reinterpret_cast<std::byte*>(out.data() + done * s.vocab),
-                   static_cast<std::size_t>(rows * s.vocab));
+    const auto part = out.subspan(static_cast<std::size_t>(done * s.vocab), static_cast<std::size_t>(rows * s.vocab));
+    staging_.resize(part.size() * width);
+    CONCORD_CHECK(device_->download(logits_, 0, staging_));
+    convert_floats(act, staging_.data(), DType::kF32, std::as_writable_bytes(part).data(), part.size());
     done += rows;
   }
-  return out;
+  return {};
 }
 
 }  // namespace concord

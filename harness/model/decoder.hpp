@@ -10,29 +10,50 @@
 
 namespace concord {
 
+// Room for the states of one layer at positions first_position + r, r < rows: rows * hidden elements of the activations' dtype.
+struct HiddenBlock {
+  std::int64_t first_position = 0, rows = 0;
+  std::span<std::byte> bytes;
+};
+
 // Receives the hidden states of one step while the model runs. `layer` follows Hugging Face: 0 is the embedding output, i the residual stream after
-// layer i, the last one (spec.layers) is after the final norm. `rows` holds rows * hidden elements of the activations' dtype, row r belonging to
-// position first_position + r.
+// layer i, the last one (spec.layers) is after the final norm. The sink hands out the memory, so that states are copied once, from the device to where
+// they are needed: open() gives the next part of the step that is wanted (rows 0: no more of this layer), submit() follows when it is filled.
 struct HiddenSink {
   std::function<bool(std::int64_t layer)> wants;
-  std::function<Status(std::int64_t layer, std::int64_t first_position, std::int64_t rows, std::span<const std::byte> data)> put;
+  std::function<Result<HiddenBlock>(std::int64_t layer, std::int64_t first_position, std::int64_t rows)> open;
+  std::function<Status(std::int64_t layer, const HiddenBlock& block)> submit;
+};
+
+// One sequence's part of a forward pass: `tokens` at positions start, start + 1, ... of sequence `sequence`.
+struct DecoderStep {
+  std::span<const std::int32_t> tokens;
+  std::int64_t start = 0;
+  std::int64_t sequence = 0;
+  const HiddenSink* sink = nullptr;  // NULL: hidden states are not asked for
 };
 
 class Decoder {
  public:
-  // capacity: positions the KV cache holds. max_step: most tokens in one forward() (buffers are allocated once, for it).
-  // The device and the model must outlive the decoder.
-  static Result<Decoder> create(Device& device, const LoadedModel& model, std::int64_t capacity, std::int64_t max_step);
+  // capacity: positions of one sequence that the KV cache holds. max_step: most tokens in one forward(), of all sequences together (buffers are
+  // allocated once, for it). sequences: how many have a place in the cache. The device and the model must outlive the decoder.
+  static Result<Decoder> create(Device& device, const LoadedModel& model, std::int64_t capacity, std::int64_t max_step, std::int64_t sequences = 1);
 
-  // Runs `tokens` at positions start, start + 1, ... against everything cached before `start` (the cache beyond is overwritten), so that prefill,
-  // chunked prefill and decode are the same call. Errors: decoder.bad_step, and the device's.
-  Status forward(std::span<const std::int32_t> tokens, std::int64_t start, const HiddenSink* sink = nullptr);
+  // Runs every step's tokens against everything cached before its start (the cache beyond is overwritten), so that prefill, chunked prefill, decode
+  // and batches of them are the same call. A sequence may come once in a call. Errors: decoder.bad_step, and the device's.
+  Status forward(std::span<const DecoderStep> steps);
+  Status forward(std::span<const std::int32_t> tokens, std::int64_t start, const HiddenSink* sink = nullptr) {
+    const DecoderStep step{tokens, start, 0, sink};
+    return forward(std::span(&step, 1));
+  }
 
-  // Logits of rows [first, first + count) of the last forward(), count * vocab floats, row-major. Rows are counted from the step's start.
+  // Logits of rows [first, first + count) of the last forward(), count * vocab floats, row-major. Rows are counted through its steps in their order.
   Result<std::vector<float>> logits(std::int64_t first, std::int64_t count);
+  Status logits(std::int64_t first, std::int64_t count, std::span<float> out);  // the same without an allocation
 
   std::int64_t capacity() const { return capacity_; }
   std::int64_t max_step() const { return max_step_; }
+  std::int64_t sequences() const { return sequences_; }
   std::uint64_t buffer_bytes() const { return buffer_bytes_; }  // KV cache and activations [bytes]
 
  private:
@@ -42,24 +63,30 @@ class Decoder {
   Status attention_block(std::size_t layer, std::int64_t rows);
   Status mlp_block(std::size_t layer, std::int64_t rows);
   Status norm(const Buffer& x, const Buffer& gain, const Buffer& y, std::int64_t rows, std::int64_t width);
-  Status linear(const Buffer& x, const Weight& weight, const Buffer& bias, const Buffer& y, std::int64_t rows, std::int64_t in, std::int64_t out);
+  // flag 0: y = x W^T + bias; CONCORD_PLUS and CONCORD_GATED: added to y, or gated by it.
+  Status linear(const Buffer& x, const Weight& weight, const Buffer& bias, const Buffer& y, std::int64_t rows, std::int64_t in, std::int64_t out,
+                std::uint32_t flag = 0);
   Status rotate(const Buffer& x, std::int64_t rows, std::int64_t heads);
   Status append_to_cache(std::size_t layer, std::int64_t rows);
   Status attend(std::size_t layer, std::int64_t rows);
-  Status add_to_residual(const Buffer& y, std::int64_t rows);
-  Status emit(const HiddenSink* sink, std::int64_t layer, const Buffer& from, std::int64_t start, std::int64_t rows);
+  Status check(std::span<const DecoderStep> steps) const;
+  Status place(std::span<const DecoderStep> steps, std::int64_t rows);
+  Status emit(std::span<const DecoderStep> steps, std::int64_t layer, const Buffer& from);
+  Status emit(const HiddenSink* sink, std::int64_t layer, const Buffer& from, std::int64_t start, std::int64_t first_row, std::int64_t rows);
   Result<Buffer> buffer(std::int64_t elements, DType dtype);
   concord_tensor activations(const Buffer& b, std::initializer_list<std::int64_t> dims) const;
   concord_call call(concord_op op) const;
 
   Device* device_;
   const LoadedModel* model_;
-  std::int64_t capacity_ = 0, max_step_ = 0, last_rows_ = 0;
+  std::int64_t capacity_ = 0, max_step_ = 0, sequences_ = 1, last_rows_ = 0;
   std::uint64_t buffer_bytes_ = 0;
-  Buffer ids_, positions_, cos_, sin_;
-  Buffer x_, normed_, q_, k_, v_, attended_, projected_, gate_, up_, logits_;  // [max_step, ...]
-  std::vector<Buffer> k_cache_, v_cache_;                                      // per layer [capacity, kv_heads, head_dim]
-  std::vector<std::byte> staging_;                                             // host copy of one step's hidden states
+  Buffer ids_, positions_, rows_, cos_, sin_;                                  // rows_: where each token goes in the cache
+  Buffer x_, normed_, q_, k_, v_, attended_, gate_, logits_;  // [max_step, ...]
+  std::vector<Buffer> k_cache_, v_cache_;                                      // per layer [sequences * capacity, kv_heads, head_dim]
+  std::vector<Buffer> k_scale_, v_scale_;                                      // int8 caches: per layer [sequences * capacity, kv_heads]
+  std::vector<std::byte> staging_;                                             // host copy of one step's logits
+  std::vector<std::int32_t> host_ids_, host_positions_, host_rows_;
 };
 
 }  // namespace concord

@@ -2,8 +2,12 @@
 
 #include <fmt/format.h>
 #include <tbb/parallel_for.h>
+#include <tbb/parallel_invoke.h>
+#include <tbb/task_group.h>
 
+#include <algorithm>
 #include <map>
+#include <mutex>
 
 namespace concord {
 namespace {
@@ -11,33 +15,93 @@ namespace {
 // One tensor on its way from the file to the device.
 struct Prepared {
   const ExpectedTensor* expected = nullptr;
-  QuantizedMatrix matrix;     // matrices
-  std::vector<float> vector;  // gains and biases
-  Sha256 digest{};
-  std::uint64_t bytes = 0;
+  const TensorInfo* stored = nullptr;
+  QuantizedMatrix matrix;            // matrices; without data where the file's own bytes serve
+  std::span<const std::byte> bytes;  // of a matrix: its data, wherever they lie
+  std::vector<float> vector;         // gains and biases
+  Sha256 digest{}, source_digest{};
+};
+
+// Matrices that the device has copied, kept for their memory: to get fresh pages from the system costs about as much as
+// to convert into them. Only one that fits without much waste is given out, so that the pool stays as large as what is
+// in flight.
+class Storage {
+ public:
+  explicit Storage(std::uint64_t largest) : largest_(largest) {}
+  QuantizedMatrix take(std::uint64_t bytes) {
+    const std::lock_guard lock(mutex_);
+    const auto it = free_.lower_bound(bytes);
+    if (it == free_.end() || it->first > 2 * bytes) return {};
+    return std::move(free_.extract(it).mapped());
+  }
+  void give(QuantizedMatrix m) {
+    const std::lock_guard lock(mutex_);
+    if (const std::uint64_t bytes = m.data.size(); bytes > 0 && bytes <= largest_) free_.emplace(bytes, std::move(m));
+  }
+
+ private:
+  std::uint64_t largest_;
+  std::mutex mutex_;
+  std::multimap<std::uint64_t, QuantizedMatrix> free_;  // by bytes of data
 };
 
 bool is_unquantized(const std::string& name) { return name == "model.embed_tokens.weight" || name == "lm_head.weight"; }
 
-Result<Prepared> prepare(const ExpectedTensor& expected, const HfTensors& tensors, const RunPrecision& precision) {
-  Prepared out{.expected = &expected};
-  CONCORD_TRY(std::vector<float> values, tensors.read(expected.name, expected.shape));
-  if (!expected.matrix) {
-    const auto bytes = std::as_bytes(std::span<const float>(values));
-    out.digest = framed_tensor_digest(expected.name, "F32", expected.shape, bytes);
-    out.bytes = bytes.size();
-    out.vector = std::move(values);
-    return out;
+WeightPrecision precision_of(const ExpectedTensor& t, const RunPrecision& precision) {
+  return is_unquantized(t.name) ? precision.unquantized() : precision.weights;
+}
+
+// What a tensor's elements take in memory, without scales.
+std::uint64_t data_bytes(const ExpectedTensor& t, const WeightPrecision& kind) {
+  using Kind = WeightPrecision::Kind;
+  const auto elements = static_cast<std::uint64_t>(element_count(t.shape));
+  if (!t.matrix || kind.kind == Kind::kF32) return elements * 4;
+  if (kind.kind == Kind::kInt4) return static_cast<std::uint64_t>(t.shape[0] * ((t.shape[1] + 1) / 2));
+  return kind.kind == Kind::kInt8 ? elements : elements * 2;
+}
+
+// The stored bytes of a matrix that runs in the type it is stored in, row by row: nothing to convert. Empty otherwise.
+std::span<const std::byte> usable_as_stored(const HfMatrix& m, const WeightPrecision& kind) {
+  using Kind = WeightPrecision::Kind;
+  constexpr std::pair<Kind, DType> kFloats[] = {
+      {Kind::kF32, DType::kF32}, {Kind::kF16, DType::kF16}, {Kind::kBF16, DType::kBF16}};
+  const auto it = std::ranges::find(kFloats, kind.kind, &std::pair<Kind, DType>::first);
+  if (it == std::end(kFloats) || m.info().type != dtype_name(it->second)) return {};
+  const std::span<const std::byte> bytes = m.stored_in_order();
+  const bool aligned = reinterpret_cast<std::uintptr_t>(bytes.data()) % (dtype_bits(it->second) / 8) == 0;
+  return aligned && all_finite(it->second, bytes) ? bytes : std::span<const std::byte>{};
+}
+
+Status prepare_vector(const HfTensors& tensors, Prepared& p) {
+  CONCORD_TRY(p.vector, tensors.read(p.expected->name, p.expected->shape));
+  p.digest =
+      framed_tensor_digest(p.expected->name, "F32", p.expected->shape, std::as_bytes(std::span<const float>(p.vector)));
+  return {};
+}
+
+Status prepare_matrix(const HfTensors& tensors, const WeightPrecision& kind, Storage& storage, Prepared& p) {
+  const ExpectedTensor& t = *p.expected;
+  CONCORD_TRY(const HfMatrix m, tensors.matrix(t.name, t.shape));
+  p.bytes = usable_as_stored(m, kind);
+  if (p.bytes.empty()) {
+    const auto rows = [&](std::int64_t begin, std::int64_t end, float* out) { return m.read_rows(begin, end, out); };
+    CONCORD_TRY(p.matrix, quantize(rows, t.shape[0], t.shape[1], kind, storage.take(data_bytes(t, kind))));
+    p.bytes = p.matrix.data;
+  } else {
+    p.matrix = {.precision = kind, .rows = t.shape[0], .cols = t.shape[1], .data = {}, .scales = {}, .zeros = {}};
   }
-  const WeightPrecision kind = is_unquantized(expected.name) ? precision.unquantized() : precision.weights;
-  CONCORD_TRY(out.matrix, quantize(values, expected.shape[0], expected.shape[1], kind));
-  std::vector<std::byte> all = out.matrix.data;
-  all.insert(all.end(), out.matrix.scales.begin(), out.matrix.scales.end());
-  const auto zeros = std::as_bytes(std::span<const std::uint8_t>(out.matrix.zeros));
-  all.insert(all.end(), zeros.begin(), zeros.end());
-  out.digest = framed_tensor_digest(expected.name, kind.name(), expected.shape, all);
-  out.bytes = all.size();
-  return out;
+  const std::span<const std::byte> pieces[] = {p.bytes, p.matrix.scales,
+                                               std::as_bytes(std::span<const std::uint8_t>(p.matrix.zeros))};
+  p.digest = framed_pieces_digest(t.name, kind.name(), t.shape, pieces);
+  return {};
+}
+
+std::uint64_t running_bytes(const Prepared& p) {
+  return p.bytes.size() + p.matrix.scales.size() + p.matrix.zeros.size() + p.vector.size() * sizeof(float);
+}
+
+Sha256 stored_digest(const Checkpoint& checkpoint, const TensorInfo& t) {
+  return framed_tensor_digest(t.name, t.type, t.shape, checkpoint.raw(t));
 }
 
 // Where each tensor goes.
@@ -54,8 +118,8 @@ Slots make_slots(std::vector<LayerWeights>& layers, Weight& embedding, Weight& l
     LayerWeights& l = layers[i];
     const auto at = [i](const char* name) { return fmt::format("model.layers.{}.{}", i, name); };
     const std::pair<const char*, std::pair<Weight*, Buffer*>> linear[] = {
-        {"self_attn.q_proj", {&l.q, &l.q_bias}}, {"self_attn.k_proj", {&l.k, &l.k_bias}},
-        {"self_attn.v_proj", {&l.v, &l.v_bias}}, {"self_attn.o_proj", {&l.o, &l.o_bias}},
+        {"self_attn.q_proj", {&l.q, &l.q_bias}},    {"self_attn.k_proj", {&l.k, &l.k_bias}},
+        {"self_attn.v_proj", {&l.v, &l.v_bias}},    {"self_attn.o_proj", {&l.o, &l.o_bias}},
         {"mlp.gate_proj", {&l.gate, &l.gate_bias}}, {"mlp.up_proj", {&l.up, &l.up_bias}},
         {"mlp.down_proj", {&l.down, &l.down_bias}}};
     for (const auto& [name, target] : linear) {
@@ -75,7 +139,9 @@ Status place(Device& device, const Prepared& p, DType activations, Slots& slots)
   if (p.expected->matrix) {
     const auto slot = slots.weights.find(name);
     if (slot == slots.weights.end()) return fail(ErrorKind::kInternal, "model.no_slot", "no place for matrix " + name);
-    CONCORD_TRY(*slot->second, device.create_weight(p.matrix.desc(to_abi(activations))));
+    concord_weight_desc desc = p.matrix.desc(to_abi(activations));
+    desc.data = p.bytes.data();
+    CONCORD_TRY(*slot->second, device.create_weight(desc));
     return {};
   }
   const auto slot = slots.vectors.find(name);
@@ -85,17 +151,70 @@ Status place(Device& device, const Prepared& p, DType activations, Slots& slots)
   return device.upload(*slot->second, 0, bytes);
 }
 
-// Prepares [begin, end) side by side. The first error in order wins, so that a message does not depend on timing.
-Result<std::vector<Prepared>> prepare_batch(std::span<const ExpectedTensor> batch, const HfTensors& tensors,
-                                            const RunPrecision& precision) {
-  std::vector<Result<Prepared>> results(batch.size(), Prepared{});
-  tbb::parallel_for(std::size_t{0}, batch.size(), [&](std::size_t i) { results[i] = prepare(batch[i], tensors, precision); });
-  std::vector<Prepared> out;
-  for (auto& r : results) {
-    CONCORD_TRY(Prepared p, std::move(r));
-    out.push_back(std::move(p));
+using Batch = std::vector<const ExpectedTensor*>;
+
+// The order of loading: in batches of about a layer, or a thirty-second of the model where that is more, so that every
+// core has a tensor to hash. What is larger than a batch comes first, while little else is in memory, each with a batch
+// of others beside it, because hashing it keeps one core busy alone.
+std::uint64_t batch_limit(const std::vector<ExpectedTensor>& expected, const RunPrecision& precision) {
+  std::uint64_t total = 0;
+  for (const ExpectedTensor& t : expected) total += data_bytes(t, precision_of(t, precision));
+  return std::max<std::uint64_t>(16u << 20, total / 32);
+}
+
+std::vector<Batch> make_batches(const std::vector<ExpectedTensor>& expected, const RunPrecision& precision,
+                                std::uint64_t limit) {
+  const auto bytes = [&](const ExpectedTensor& t) { return data_bytes(t, precision_of(t, precision)); };
+  std::vector<const ExpectedTensor*> order;
+  for (const ExpectedTensor& t : expected) order.push_back(&t);
+  std::ranges::stable_partition(order, [&](const ExpectedTensor* t) { return bytes(*t) > limit; });
+  std::vector<Batch> batches;
+  std::uint64_t beside = 0;  // bytes of the batch, without its first tensor
+  for (const ExpectedTensor* t : order) {
+    if (batches.empty() || bytes(*t) > limit - beside) {
+      batches.emplace_back();
+      beside = 0;
+    } else {
+      beside += bytes(*t);
+    }
+    batches.back().push_back(t);
   }
+  return batches;
+}
+
+// A batch side by side. The first error in order wins, so that a message does not depend on timing.
+Result<std::vector<Prepared>> prepare(const Batch& batch, const Checkpoint& checkpoint, const HfTensors& tensors,
+                                      const RunPrecision& precision, Storage& storage) {
+  std::vector<Prepared> out(batch.size());
+  std::vector<Status> status(batch.size());
+  tbb::parallel_for(std::size_t{0}, batch.size(), [&](std::size_t i) {
+    Prepared& p = out[i];
+    p.expected = batch[i];
+    p.stored = tensors.info(p.expected->name);
+    tbb::parallel_invoke(
+        [&] {
+          status[i] = p.expected->matrix ? prepare_matrix(tensors, precision_of(*p.expected, precision), storage, p)
+                                         : prepare_vector(tensors, p);
+        },
+        [&] {
+          if (p.stored) p.source_digest = stored_digest(checkpoint, *p.stored);
+        });
+  });
+  for (const Status& s : status) CONCORD_CHECK(s);
   return out;
+}
+
+// Stored digests of the whole checkpoint: those that loading made on the way, and the rest.
+std::string model_digest(const Checkpoint& checkpoint, const std::map<const TensorInfo*, Sha256>& known) {
+  const auto& tensors = checkpoint.tensors();
+  std::vector<NamedDigest> digests(tensors.size());
+  tbb::parallel_for(std::size_t{0}, tensors.size(), [&](std::size_t i) {
+    const TensorInfo& t = tensors[i];
+    const auto found = known.find(&t);
+    digests[i] = {t.name, found != known.end() ? found->second : stored_digest(checkpoint, t)};
+    checkpoint.release(t);
+  });
+  return hex(framed_model_digest(std::move(digests)));
 }
 
 }  // namespace
@@ -109,33 +228,35 @@ Result<LoadedModel> LoadedModel::load(Device& device, const Checkpoint& checkpoi
   Slots slots = make_slots(model.layers_, model.embedding_, model.lm_head_, model.final_norm_);
   const HfTensors tensors(checkpoint, spec.heads, spec.kv_heads);
   const std::vector<ExpectedTensor> expected = expected_tensors(spec);
+  const std::uint64_t limit = batch_limit(expected, precision);
+  const std::vector<Batch> batches = make_batches(expected, precision, limit);
+  Storage storage(limit);
   std::vector<NamedDigest> digests;
-  constexpr std::size_t kBatch = 8;  // about one layer: enough to keep the cores busy, little enough to bound memory
-  for (std::size_t i = 0; i < expected.size(); i += kBatch) {
-    const auto batch = std::span(expected).subspan(i, std::min(kBatch, expected.size() - i));
-    CONCORD_TRY(const std::vector<Prepared> prepared, prepare_batch(batch, tensors, precision));
-    for (const Prepared& p : prepared) {
-      CONCORD_CHECK(place(device, p, precision.activations, slots));
+  std::map<const TensorInfo*, Sha256> source_digests;
+  Result<std::vector<Prepared>> next = prepare(batches[0], checkpoint, tensors, precision, storage);
+  for (std::size_t i = 0; i < batches.size(); ++i) {
+    CONCORD_TRY(std::vector<Prepared> batch, std::move(next));
+    tbb::task_group ahead;  // the next batch is prepared while this thread, and no other, talks to the device
+    if (i + 1 < batches.size())
+      ahead.run([&] { next = prepare(batches[i + 1], checkpoint, tensors, precision, storage); });
+    Status placed;
+    for (Prepared& p : batch) {
+      if (placed = place(device, p, precision.activations, slots); !placed) break;
       digests.push_back({p.expected->name, p.digest});
-      model.weight_bytes_ += p.bytes;
-      if (spec.tied_embeddings && p.expected->name == "model.embed_tokens.weight") {
-        CONCORD_TRY(model.lm_head_, device.create_weight(p.matrix.desc(to_abi(precision.activations))));
-      }
+      source_digests[p.stored] = p.source_digest;
+      model.weight_bytes_ += running_bytes(p);
+      checkpoint.release(*p.stored);
+      storage.give(std::move(p.matrix));
     }
-    if (progress.step) progress.step(std::min(i + kBatch, expected.size()), expected.size());
+    ahead.wait();
+    CONCORD_CHECK(placed);
+    if (progress.step) progress.step(digests.size(), expected.size());
   }
   model.weights_digest_ = hex(framed_model_digest(std::move(digests)));
+  model.source_digest_ = model_digest(checkpoint, source_digests);
   return model;
 }
 
-std::string source_digest(const Checkpoint& checkpoint) {
-  const auto& tensors = checkpoint.tensors();
-  std::vector<NamedDigest> digests(tensors.size());
-  tbb::parallel_for(std::size_t{0}, tensors.size(), [&](std::size_t i) {
-    const TensorInfo& t = tensors[i];
-    digests[i] = {t.name, framed_tensor_digest(t.name, t.type, t.shape, checkpoint.raw(t))};
-  });
-  return hex(framed_model_digest(std::move(digests)));
-}
+std::string source_digest(const Checkpoint& checkpoint) { return model_digest(checkpoint, {}); }
 
 }  // namespace concord

@@ -27,7 +27,8 @@ struct LayerWeights {
 
 class LoadedModel {
  public:
-  // Reads every tensor the specification expects, converts it to the precision, uploads it. The device must outlive the model.
+  // Reads every tensor the specification expects, converts it to the precision, uploads it. The device must outlive the model; only the calling thread
+  // uses it. Besides the weights, two batches of tensors are in memory at most (docs/models.md), and the checkpoint's pages are given back on the way.
   // Linear layers inside the blocks are quantised; embedding and lm_head keep RunPrecision::unquantized().
   static Result<LoadedModel> load(Device& device, const Checkpoint& checkpoint, const ModelSpec& spec,
                                   const RunPrecision& precision, const LoadProgress& progress = {});
@@ -37,17 +38,19 @@ class LoadedModel {
   // Framed model digest over all tensors as they run (quantised bytes, scales and zeros included): equal on two machines that hold the same weights in
   // the same precision, whatever their device.
   const std::string& weights_digest() const { return weights_digest_; }
+  // What source_digest() gives for the checkpoint, made while it was read.
+  const std::string& source_digest() const { return source_digest_; }
   std::uint64_t weight_bytes() const { return weight_bytes_; }  // in the running precision [bytes]
 
   const std::vector<LayerWeights>& layers() const { return layers_; }
   const Weight& embedding() const { return embedding_; }
-  const Weight& lm_head() const { return lm_head_; }  // its own upload even when tied, because a device may pack the two uses differently
+  const Weight& lm_head() const { return spec_.tied_embeddings ? embedding_ : lm_head_; }  // tied: one upload serves both uses
   const Buffer& final_norm() const { return final_norm_; }
 
  private:
   ModelSpec spec_;
   RunPrecision precision_;
-  std::string weights_digest_;
+  std::string weights_digest_, source_digest_;
   std::uint64_t weight_bytes_ = 0;
   std::vector<LayerWeights> layers_;
   Weight embedding_, lm_head_;

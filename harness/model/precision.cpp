@@ -9,13 +9,15 @@
 namespace concord {
 namespace {
 
-constexpr std::array<std::pair<const char*, DType>, 4> kFloatNames{
-    {{"f32", DType::kF32}, {"f16", DType::kF16}, {"bf16", DType::kBF16}, {"f64", DType::kF64}}};
+constexpr std::array<std::pair<const char*, DType>, 5> kNames{
+    {{"f32", DType::kF32}, {"f16", DType::kF16}, {"bf16", DType::kBF16}, {"f64", DType::kF64}, {"int8", DType::kI8}}};
 
-Result<DType> float_dtype(const std::string& name) {
-  for (const auto& [text, dtype] : kFloatNames)
-    if (name == text) return dtype;
-  return fail(ErrorKind::kUsage, "precision.unknown", fmt::format("\"{}\" is not one of f32, f16, bf16, f64", name));
+// Activations are floats; a cache may be int8 besides.
+Result<DType> named_dtype(const std::string& name, bool cache) {
+  for (const auto& [text, dtype] : kNames)
+    if (name == text && (cache || dtype != DType::kI8)) return dtype;
+  return fail(ErrorKind::kUsage, "precision.unknown",
+              fmt::format("\"{}\" is not one of f32, f16, bf16, f64{}", name, cache ? ", int8" : ""));
 }
 
 std::vector<std::string> split(const std::string& text, char separator) {
@@ -29,7 +31,7 @@ std::vector<std::string> split(const std::string& text, char separator) {
 }  // namespace
 
 std::string float_name(DType dtype) {
-  for (const auto& [text, d] : kFloatNames)
+  for (const auto& [text, d] : kNames)
     if (d == dtype) return text;
   return std::string(dtype_name(dtype));
 }
@@ -46,8 +48,8 @@ Result<RunPrecision> RunPrecision::parse(const std::string& text) {
   RunPrecision p;
   CONCORD_TRY(p.weights, WeightPrecision::parse(parts[0]));
   const bool integer = p.weights.kind == WeightPrecision::Kind::kInt8 || p.weights.kind == WeightPrecision::Kind::kInt4;
-  CONCORD_TRY(p.activations, float_dtype(parts.size() > 1 ? parts[1] : integer ? "bf16" : parts[0]));
-  CONCORD_TRY(p.kv_cache, float_dtype(parts.size() > 2 ? parts[2] : float_name(p.activations)));
+  CONCORD_TRY(p.activations, named_dtype(parts.size() > 1 ? parts[1] : integer ? "bf16" : parts[0], false));
+  CONCORD_TRY(p.kv_cache, named_dtype(parts.size() > 2 ? parts[2] : float_name(p.activations), true));
   return p;
 }
 

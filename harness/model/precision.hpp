@@ -9,7 +9,7 @@
 namespace concord {
 
 // Text form: WEIGHTS[/ACTIVATIONS[/KV]], for example "bf16", "int4-g128-sym/bf16", "f32/f32/f16", "f32/f64" (reference only).
-// Activations default to the weights' type (bf16 under integer weights), the KV cache to the activations' type.
+// The cache may be int8 besides, one scale per head and row (concord_backend.h). Activations default to the weights' type (bf16 under integer weights), the KV cache to the activations' type.
 struct RunPrecision {
   WeightPrecision weights;
   DType activations = DType::kF32;  // storage between operators; arithmetic is float32 (float64 with kF64)

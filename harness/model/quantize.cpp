@@ -6,9 +6,12 @@
 
 #include <algorithm>
 #include <array>
-#include <atomic>
+#include <bit>
 #include <cmath>
 #include <cstring>
+#include <limits>
+#include <mutex>
+#include <optional>
 
 #include "base/dtype.hpp"
 
@@ -67,18 +70,42 @@ double rne(double x) {
 // quotient of a float32 by a scale cannot be mistaken for a tie that it is not, so every q is the correctly rounded
 // one.
 
+// The loops below are written so that the compiler makes vector code of them: no branches, one width per loop, and
+// minima and maxima kept in lanes, since it may not reorder them itself.
+
+// The largest magnitude, by the bits: finite floats without their sign are ordered like integers.
+float largest(const float* w, std::int64_t n) {
+  std::int32_t most = 0;
+  for (std::int64_t i = 0; i < n; ++i)
+    most = std::max(most, static_cast<std::int32_t>(std::bit_cast<std::uint32_t>(w[i]) & 0x7fffffffu));
+  return std::bit_cast<float>(most);
+}
+
+// codes[i] = clamp(rne(w[i] / scale) + zero, low, high), each step in float64.
+void encode(const float* w, std::int64_t n, double scale, double zero, double low, double high, std::int32_t* codes) {
+  for (std::int64_t i = 0; i < n; ++i) {
+    double q = rne(static_cast<double>(w[i]) / scale) + zero;
+    q = q < low ? low : q;
+    q = q > high ? high : q;
+    codes[i] = static_cast<std::int32_t>(q);
+  }
+}
+constexpr std::int64_t kCodes = 128;  // encoded at once
+
 // False when 127 * scale, rounded up, is no longer a float32.
 bool int8_row(const float* w, std::int64_t cols, float& scale, std::int8_t* q) {
-  float most = 0;
-  for (std::int64_t i = 0; i < cols; ++i) most = std::max(most, std::fabs(w[i]));
-  scale = static_cast<float>(static_cast<double>(most) / 127.0);
+  scale = static_cast<float>(static_cast<double>(largest(w, cols)) / 127.0);
   if (scale == 0) {  // zeros, or so small that the scale underflows
     std::memset(q, 0, static_cast<std::size_t>(cols));
     return true;
   }
   if (!std::isfinite(127.0f * scale)) return false;
-  for (std::int64_t i = 0; i < cols; ++i)
-    q[i] = static_cast<std::int8_t>(std::clamp(rne(static_cast<double>(w[i]) / scale), -127.0, 127.0));
+  std::int32_t codes[kCodes];
+  for (std::int64_t first = 0; first < cols; first += kCodes) {
+    const std::int64_t n = std::min(kCodes, cols - first);
+    encode(w + first, n, scale, 0, -127, 127, codes);
+    for (std::int64_t i = 0; i < n; ++i) q[first + i] = static_cast<std::int8_t>(codes[i]);
+  }
   return true;
 }
 
@@ -89,11 +116,19 @@ struct GroupGrid {
 };
 
 GroupGrid group_grid(const float* w, std::int64_t n, bool symmetric) {
-  double low = 0, high = 0;  // zero is always on the grid
-  for (std::int64_t i = 0; i < n; ++i) {
-    low = std::min(low, static_cast<double>(w[i]));
-    high = std::max(high, static_cast<double>(w[i]));
+  constexpr std::int64_t kLanes = 8;
+  float lows[kLanes] = {}, highs[kLanes] = {};  // zero is always on the grid
+  for (std::int64_t i = 0; i < n; i += kLanes) {
+    const std::int64_t lanes = std::min(kLanes, n - i);
+    if (lanes == kLanes) {
+      for (std::int64_t l = 0; l < kLanes; ++l) lows[l] = w[i + l] < lows[l] ? w[i + l] : lows[l];
+      for (std::int64_t l = 0; l < kLanes; ++l) highs[l] = w[i + l] > highs[l] ? w[i + l] : highs[l];
+    } else {
+      for (std::int64_t l = 0; l < lanes; ++l)
+        lows[l] = std::min(lows[l], w[i + l]), highs[l] = std::max(highs[l], w[i + l]);
+    }
   }
+  const double low = *std::min_element(lows, lows + kLanes), high = *std::max_element(highs, highs + kLanes);
   if (symmetric) return {f64_to_f16(std::max(high, -low) / 7.0), 8.0, 1.0};
   GroupGrid g{f64_to_f16((high - low) / 15.0), 0.0, 0.0};
   const double scale = f16_to_f32(g.scale);
@@ -101,13 +136,19 @@ GroupGrid group_grid(const float* w, std::int64_t n, bool symmetric) {
   return g;
 }
 
-// Writes n nibbles from column `first` (even) on; the row was zero before.
+// Writes n nibbles from column `first` (even) on; a last odd one has zero above it.
 void int4_group(const float* w, std::int64_t first, std::int64_t n, const GroupGrid& g, std::byte* row) {
   const double scale = f16_to_f32(g.scale);
-  for (std::int64_t i = 0; i < n; ++i) {
-    const double q = scale == 0 ? g.zero : std::clamp(rne(static_cast<double>(w[i]) / scale) + g.zero, g.low, 15.0);
-    const auto nibble = static_cast<unsigned>(q) << (((first + i) & 1) * 4);
-    row[(first + i) / 2] |= static_cast<std::byte>(nibble);
+  std::int32_t codes[kCodes];
+  for (std::int64_t at = 0; at < n; at += kCodes) {
+    const std::int64_t count = std::min(kCodes, n - at);
+    if (scale == 0)
+      std::fill_n(codes, count, static_cast<std::int32_t>(g.zero));
+    else
+      encode(w + at, count, scale, g.zero, g.low, 15, codes);
+    std::byte* out = row + (first + at) / 2;
+    for (std::int64_t i = 0; i < count / 2; ++i) out[i] = static_cast<std::byte>(codes[2 * i] | codes[2 * i + 1] << 4);
+    if (count % 2 != 0) out[count / 2] = static_cast<std::byte>(codes[count - 1]);
   }
 }
 
@@ -127,20 +168,29 @@ bool int4_row(const float* w, std::int64_t row, QuantizedMatrix& m) {
   return true;
 }
 
+template <class Bits>
+bool no_full_exponent(std::span<const std::byte> data, Bits exponent) {
+  Bits bad = 0;
+  for (std::size_t i = 0; i < data.size(); i += sizeof(Bits)) {
+    Bits bits;
+    std::memcpy(&bits, data.data() + i, sizeof bits);
+    bad |= static_cast<Bits>((bits & exponent) == exponent);
+  }
+  return bad == 0;
+}
+
 bool float_row(const float* w, std::int64_t row, QuantizedMatrix& m) {
   const DType type = storage_of(m.precision.kind).float_type;
-  std::byte* out = m.data.data() + row * row_bytes(m);
-  const auto n = static_cast<std::size_t>(m.cols);
-  convert_floats(DType::kF32, reinterpret_cast<const std::byte*>(w), type, out, n);
-  for (std::size_t i = 0; i < n; ++i)
-    if (!std::isfinite(load_as_f64(type, out, i))) return false;
-  return true;
+  const auto bytes = static_cast<std::size_t>(row_bytes(m));
+  std::byte* out = m.data.data() + static_cast<std::size_t>(row) * bytes;
+  if (reinterpret_cast<const std::byte*>(w) != out)  // a source may have filled the matrix itself
+    convert_floats(DType::kF32, reinterpret_cast<const std::byte*>(w), type, out, static_cast<std::size_t>(m.cols));
+  return all_finite(type, {out, bytes});
 }
 
 // False when the row cannot be stored; problem() then says why.
 bool quantize_row(const float* w, std::int64_t row, QuantizedMatrix& m) {
-  for (std::int64_t i = 0; i < m.cols; ++i)
-    if (!std::isfinite(w[i])) return false;
+  if (!all_finite(DType::kF32, std::as_bytes(std::span(w, static_cast<std::size_t>(m.cols))))) return false;
   if (m.precision.kind == Kind::kInt4) return int4_row(w, row, m);
   if (m.precision.kind != Kind::kInt8) return float_row(w, row, m);
   float scale = 0;
@@ -170,14 +220,36 @@ std::unexpected<Error> problem(const float* w, std::int64_t row, const Quantized
   }
 }
 
+// Of all rows that failed, the lowest one, whatever the order in which they finish.
+struct FirstFailure {
+  std::mutex mutex;
+  std::int64_t row = std::numeric_limits<std::int64_t>::max();
+  std::optional<Error> error;
+  void at(std::int64_t where, std::unexpected<Error> why) {
+    const std::lock_guard lock(mutex);
+    if (where < row) row = where, error = std::move(why).error();
+  }
+};
+
+void quantize_piece(const RowSource& source, std::int64_t begin, std::int64_t end, QuantizedMatrix& m,
+                    FirstFailure& failure) {
+  thread_local std::vector<float> scratch;
+  float* w = reinterpret_cast<float*>(m.data.data() + begin * row_bytes(m));  // float32 needs no other place
+  if (m.precision.kind != Kind::kF32) {
+    scratch.resize(std::max(scratch.size(), static_cast<std::size_t>((end - begin) * m.cols)));
+    w = scratch.data();
+  }
+  if (Status read = source(begin, end, w); !read) return failure.at(begin, std::unexpected(std::move(read).error()));
+  for (std::int64_t r = begin; r < end; ++r)
+    if (const float* row = w + (r - begin) * m.cols; !quantize_row(row, r, m)) return failure.at(r, problem(row, r, m));
+}
+
 void allocate(QuantizedMatrix& m) {
   const auto rows = static_cast<std::size_t>(m.rows);
-  m.data.assign(rows * static_cast<std::size_t>(row_bytes(m)), std::byte{0});
-  if (m.precision.kind == Kind::kInt8) m.scales.assign(rows * 4, std::byte{0});
-  if (m.precision.kind != Kind::kInt4) return;
-  const std::size_t groups = rows * static_cast<std::size_t>(groups_per_row(m));
-  m.scales.assign(groups * 2, std::byte{0});
-  if (!m.precision.symmetric) m.zeros.assign(groups, 0);
+  const std::size_t groups = m.precision.kind == Kind::kInt4 ? rows * static_cast<std::size_t>(groups_per_row(m)) : 0;
+  m.data.resize(rows * static_cast<std::size_t>(row_bytes(m)));
+  m.scales.resize(m.precision.kind == Kind::kInt8 ? rows * 4 : groups * 2);
+  m.zeros.resize(m.precision.symmetric ? 0 : groups);
 }
 
 void dequantize_int4_row(const QuantizedMatrix& m, std::int64_t row, float* out) {
@@ -224,26 +296,40 @@ Result<WeightPrecision> WeightPrecision::parse(const std::string& name) {
               fmt::format("\"{}\" is not a weight precision; valid: {}", name, known));
 }
 
+bool all_finite(DType dtype, std::span<const std::byte> data) {
+  if (dtype == DType::kF32) return no_full_exponent<std::uint32_t>(data, 0x7f800000u);
+  return no_full_exponent<std::uint16_t>(data, dtype == DType::kF16 ? 0x7c00u : 0x7f80u);
+}
+
 Result<QuantizedMatrix> quantize(std::span<const float> weights, std::int64_t rows, std::int64_t cols,
                                  const WeightPrecision& precision) {
-  const bool even_group = precision.kind != Kind::kInt4 || (precision.group >= 2 && precision.group % 2 == 0);
-  if (rows <= 0 || cols <= 0 || !even_group ||
-      weights.size() / static_cast<std::size_t>(cols) != static_cast<std::size_t>(rows) ||
+  if (rows <= 0 || cols <= 0 || weights.size() / static_cast<std::size_t>(cols) != static_cast<std::size_t>(rows) ||
       weights.size() % static_cast<std::size_t>(cols) != 0)
     return fail(ErrorKind::kInternal, "quantize.bad_shape",
-                fmt::format("{} weights are not {} x {} (group {})", weights.size(), rows, cols, precision.group));
-  QuantizedMatrix out{.precision = precision, .rows = rows, .cols = cols, .data = {}, .scales = {}, .zeros = {}};
+                fmt::format("{} weights are not {} x {}", weights.size(), rows, cols));
+  const auto copy = [&](std::int64_t begin, std::int64_t end, float* out) -> Status {
+    std::copy(weights.begin() + begin * cols, weights.begin() + end * cols, out);
+    return {};
+  };
+  return quantize(copy, rows, cols, precision);
+}
+
+Result<QuantizedMatrix> quantize(const RowSource& source, std::int64_t rows, std::int64_t cols,
+                                 const WeightPrecision& precision, QuantizedMatrix storage) {
+  if (rows <= 0 || cols <= 0 || (precision.kind == Kind::kInt4 && (precision.group < 2 || precision.group % 2 != 0)))
+    return fail(ErrorKind::kInternal, "quantize.bad_shape",
+                fmt::format("no matrix of {} x {} in groups of {}", rows, cols, precision.group));
+  QuantizedMatrix out = std::move(storage);
+  out.precision = precision, out.rows = rows, out.cols = cols;
   allocate(out);
-  std::atomic<std::int64_t> first_bad = rows;  // the lowest row that failed, whatever the order in which rows finish
-  tbb::parallel_for(tbb::blocked_range<std::int64_t>(0, rows, 16), [&](const auto& range) {
-    for (std::int64_t r = range.begin(); r < range.end(); ++r) {
-      if (quantize_row(weights.data() + r * cols, r, out)) continue;
-      std::int64_t seen = first_bad.load();
-      while (r < seen && !first_bad.compare_exchange_weak(seen, r)) {
-      }
-    }
+  constexpr std::int64_t kPiece = 32768;  // elements decoded at once: they stay in the second-level cache
+  const std::int64_t grain = std::max<std::int64_t>(1, kPiece / cols);
+  FirstFailure failure;
+  tbb::parallel_for(tbb::blocked_range<std::int64_t>(0, rows, grain), [&](const auto& range) {
+    for (std::int64_t begin = range.begin(); begin < range.end(); begin += grain)
+      quantize_piece(source, begin, std::min(begin + grain, range.end()), out, failure);
   });
-  if (const std::int64_t bad = first_bad.load(); bad < rows) return problem(weights.data() + bad * cols, bad, out);
+  if (failure.error) return std::unexpected(std::move(*failure.error));
   return out;
 }
 

@@ -1,11 +1,13 @@
 // Round-to-nearest weight quantisation: int8 per output channel, int4 per group, symmetric and asymmetric. Pure functions of the float weights.
 #pragma once
 #include <cstdint>
+#include <functional>
 #include <span>
 #include <string>
 #include <vector>
 
 #include "abi/concord_backend.h"
+#include "base/dtype.hpp"
 #include "base/error.hpp"
 
 namespace concord {
@@ -38,5 +40,15 @@ struct QuantizedMatrix {
 // Errors: quantize.not_finite when a weight is NaN or infinite (names the row and column), quantize.scale_overflow when an int4 scale exceeds f16,
 // quantize.overflow when a weight exceeds what f16, bf16 or int8 can give back; of several, the one in the lowest row.
 Result<QuantizedMatrix> quantize(std::span<const float> weights, std::int64_t rows, std::int64_t cols, const WeightPrecision& precision);
+
+// Gives rows [begin, end) of the weights as float32. Called from several threads.
+using RowSource = std::function<Status(std::int64_t begin, std::int64_t end, float* out)>;
+// The same from rows that are decoded a few at a time, so that the whole matrix never stands in memory as floats unless it runs as such.
+// `storage`: a matrix that is no longer needed and whose memory is used again. Errors: those above, and the source's own.
+Result<QuantizedMatrix> quantize(const RowSource& source, std::int64_t rows, std::int64_t cols, const WeightPrecision& precision,
+                                 QuantizedMatrix storage = {});
+
+// True when no element of a float array (F32, F16, BF16) is NaN or infinite.
+bool all_finite(DType dtype, std::span<const std::byte> data);
 
 }  // namespace concord

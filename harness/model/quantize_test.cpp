@@ -198,6 +198,61 @@ TEST(Quantize, ThreadsDoNotMatter) {
   }
 }
 
+constexpr const char* kNames[] = {"f32",          "f16",           "bf16",          "int8",
+                                  "int4-g32-sym", "int4-g32-asym", "int4-g128-sym", "int4-g128-asym"};
+
+TEST(Quantize, RowsFromASourceGiveTheSameMatrixWhateverTheStorageHeld) {
+  const std::int64_t rows = 301, cols = 333;  // pieces of 98 rows, the last one shorter; an odd width
+  const std::vector<float> w = uniform(static_cast<std::size_t>(rows * cols), 5, 2);
+  const auto source = [&](std::int64_t begin, std::int64_t end, float* out) -> Status {
+    std::copy(w.begin() + begin * cols, w.begin() + end * cols, out);
+    return {};
+  };
+  for (const char* name : kNames) {
+    const auto whole = quantize(w, rows, cols, precision(name));
+    QuantizedMatrix dirty;
+    dirty.data.assign(2'000'000, std::byte{0xff});
+    dirty.scales.assign(100'000, std::byte{0xff});
+    dirty.zeros.assign(100'000, 0xff);
+    const auto again = quantize(source, rows, cols, precision(name), std::move(dirty));
+    ASSERT_TRUE(whole && again) << name;
+    EXPECT_TRUE(whole->data == again->data && whole->scales == again->scales && whole->zeros == again->zeros) << name;
+    EXPECT_EQ(again->precision.name(), name);
+  }
+}
+
+TEST(Quantize, OfASourcesErrorsAndBadWeightsTheLowestRowIsReported) {
+  const std::int64_t rows = 300, cols = 400;
+  std::int64_t broken = 170;
+  const auto source = [&](std::int64_t begin, std::int64_t end, float* out) -> Status {
+    for (std::int64_t r = begin; r < end; ++r) {
+      if (r == broken) return bad_input("test.source", "row " + std::to_string(r));
+      std::fill_n(out + (r - begin) * cols, cols, r == 130 ? HUGE_VALF : 1.0f);
+    }
+    return {};
+  };
+  for (const char* name : kNames) {
+    expect_error(quantize(source, rows, cols, precision(name)), "quantize.not_finite", "[130, 0]");
+    broken = 10;
+    expect_error(quantize(source, rows, cols, precision(name)), "test.source", "row 10");
+    broken = 170;
+  }
+}
+
+TEST(Quantize, FiniteIsWhatTheStandardLibraryCallsFinite) {
+  std::vector<std::uint16_t> halves(64, 0);
+  const auto raw = std::as_bytes(std::span<const std::uint16_t>(halves));
+  for (std::uint32_t bits = 0; bits < 65536; ++bits) {
+    halves[bits % 64] = static_cast<std::uint16_t>(bits);
+    ASSERT_EQ(all_finite(DType::kF16, raw), std::isfinite(f16_to_f32(halves[bits % 64]))) << bits;
+    ASSERT_EQ(all_finite(DType::kBF16, raw), std::isfinite(bf16_to_f32(halves[bits % 64]))) << bits;
+    halves[bits % 64] = 0;
+  }
+  for (const float v : {0.0f, -1.0f, std::numeric_limits<float>::max(), std::numeric_limits<float>::denorm_min(), HUGE_VALF,
+                        -HUGE_VALF, std::nanf("")})
+    EXPECT_EQ(all_finite(DType::kF32, std::as_bytes(std::span(&v, 1))), std::isfinite(v)) << v;
+}
+
 TEST(Quantize, NotFiniteNamesTheFirstPlace) {
   std::vector<float> w(100 * 8, 1.0f);
   w[90 * 8 + 3] = std::numeric_limits<float>::infinity();

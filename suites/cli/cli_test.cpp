@@ -14,40 +14,10 @@
 #include <thread>
 #include <vector>
 
+#include "program.hpp"
+
 namespace {
-namespace fs = std::filesystem;
-
-const std::string kProgram = std::string(CONCORD_BINARY_DIR) + "/bin/concord";
-const std::string kSource = CONCORD_SOURCE_DIR;
-
-struct Outcome {
-  int exit = -1;
-  std::string output;  // standard output and standard error together
-};
-
-Outcome concord(const std::string& arguments) {
-  const std::string command = "cd " + kSource + " && " + kProgram + " " + arguments + " 2>&1 </dev/null";
-  Outcome out;
-  FILE* pipe = ::popen(command.c_str(), "r");
-  if (!pipe) return out;
-  std::array<char, 4096> chunk;
-  for (std::size_t n; (n = std::fread(chunk.data(), 1, chunk.size(), pipe)) > 0;) out.output.append(chunk.data(), n);
-  const int status = ::pclose(pipe);
-  out.exit = WIFEXITED(status) ? WEXITSTATUS(status) : 128 + WTERMSIG(status);
-  return out;
-}
-
-class Scratch : public testing::Test {
- protected:
-  void SetUp() override {
-    folder_ = fs::temp_directory_path() / ("concord-cli-" + std::to_string(::getpid()));
-    fs::create_directories(folder_);
-  }
-  void TearDown() override { fs::remove_all(folder_); }
-  std::string at(const std::string& name) const { return (folder_ / name).string(); }
-  void write(const std::string& name, const std::string& text) const { std::ofstream(at(name), std::ios::binary) << text; }
-  fs::path folder_;
-};
+using namespace cli_test;
 
 struct Row {
   const char* arguments;
@@ -91,6 +61,22 @@ TEST_F(Captures, ProveVerifyCompareInspectAndOpen) {
   EXPECT_NE(compared.output.find("ACCEPT"), std::string::npos);
   EXPECT_EQ(concord("inspect --verify " + at("p")).exit, 0);
   EXPECT_EQ(concord("open " + at("p") + " --layer 8 --chunk 0 --out " + at("o.json")).exit, 0);
+}
+
+// Where a device sums every token alone, the company it has in a step must not show: equal Merkle roots.
+TEST_F(Captures, ABatchAndChunksChangeNoBit) {
+  const std::string common = "capture --backend cpu:strict --workload suites/workloads/byte-prompts.json:short --layers all --positions all --json --out ";
+  const auto root = [&](const std::string& options) {
+    const Outcome out = concord(common + at("c") + options);
+    EXPECT_EQ(out.exit, 0) << out.output;
+    const std::size_t at = out.output.find("\"root\": \"");
+    return at == std::string::npos ? std::string() : out.output.substr(at + 9, 64);
+  };
+  const std::string alone = root("");
+  EXPECT_EQ(alone.size(), 64u);
+  EXPECT_EQ(root(" --batch 4"), alone);
+  EXPECT_EQ(root(" --batch 3 --chunk 5 --threads 1"), alone);
+  EXPECT_EQ(concord(common + at("v") + " --batch 2 --replay " + at("c")).exit, 2);
 }
 
 TEST_F(Captures, SampledTokensAreTheSameOnEveryBackend) {

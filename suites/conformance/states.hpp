@@ -93,10 +93,16 @@ inline Result<States> run(Session& s, const std::vector<std::int32_t>& tokens, c
   out.rows = static_cast<std::int64_t>(tokens.size());
   out.width = s.model->spec().hidden;
   const DType act = s.model->precision().activations;
+  std::vector<std::byte> step;
   const HiddenSink sink{.wants = [](std::int64_t) { return true; },
-                        .put = [&](std::int64_t layer, std::int64_t, std::int64_t rows, std::span<const std::byte> data) -> Status {
+                        .open = [&](std::int64_t, std::int64_t first, std::int64_t rows) -> Result<HiddenBlock> {
+                          step.resize(static_cast<std::size_t>(rows * out.width) * dtype_bits(act) / 8);
+                          return HiddenBlock{first, rows, step};
+                        },
+                        .submit = [&](std::int64_t layer, const HiddenBlock& block) -> Status {
                           auto& all = out.hidden[layer];
-                          for (std::int64_t i = 0; i < rows * out.width; ++i) all.push_back(load_as_f64(act, data.data(), static_cast<std::size_t>(i)));
+                          for (std::int64_t i = 0; i < block.rows * out.width; ++i)
+                            all.push_back(load_as_f64(act, block.bytes.data(), static_cast<std::size_t>(i)));
                           return {};
                         }};
   CONCORD_TRY(Decoder decoder, Decoder::create(*s.device, *s.model, out.rows, *std::max_element(steps.begin(), steps.end())));
@@ -106,6 +112,43 @@ inline Result<States> run(Session& s, const std::vector<std::int32_t>& tokens, c
     CONCORD_TRY(const std::vector<float> logits, decoder.logits(0, n));
     out.logits.insert(out.logits.end(), logits.begin(), logits.end());
     at += n;
+  }
+  return out;
+}
+
+// Every sequence's hidden states: all but the last `decoded` tokens of each in one step, then one token of each in a step.
+inline Result<std::vector<States>> run_batch(Session& s, const std::vector<std::vector<std::int32_t>>& sequences, std::int64_t decoded) {
+  std::vector<States> out(sequences.size());
+  std::vector<HiddenSink> sinks;
+  const DType act = s.model->precision().activations;
+  const std::int64_t width = s.model->spec().hidden;
+  std::vector<std::byte> block_bytes;
+  std::int64_t longest = 0, step = 0;
+  for (std::size_t i = 0; i < sequences.size(); ++i) {
+    const auto tokens = static_cast<std::int64_t>(sequences[i].size());
+    out[i].rows = tokens, out[i].width = width;
+    longest = std::max(longest, tokens), step += tokens;
+    sinks.push_back({.wants = [](std::int64_t) { return true; },
+                     .open = [&block_bytes, width, act](std::int64_t, std::int64_t first, std::int64_t rows) -> Result<HiddenBlock> {
+                       block_bytes.resize(static_cast<std::size_t>(rows * width) * dtype_bits(act) / 8);
+                       return HiddenBlock{first, rows, block_bytes};
+                     },
+                     .submit = [&states = out[i], width, act](std::int64_t layer, const HiddenBlock& block) -> Status {
+                       for (std::int64_t e = 0; e < block.rows * width; ++e)
+                         states.hidden[layer].push_back(load_as_f64(act, block.bytes.data(), static_cast<std::size_t>(e)));
+                       return {};
+                     }});
+  }
+  CONCORD_TRY(Decoder decoder, Decoder::create(*s.device, *s.model, longest, step, static_cast<std::int64_t>(sequences.size())));
+  for (std::int64_t pass = 0; pass <= decoded; ++pass) {
+    std::vector<DecoderStep> steps;
+    for (std::size_t i = 0; i < sequences.size(); ++i) {
+      const auto prompt = static_cast<std::int64_t>(sequences[i].size()) - decoded, start = pass == 0 ? 0 : prompt + pass - 1;
+      const auto count = pass == 0 ? prompt : 1;
+      steps.push_back({std::span(sequences[i]).subspan(static_cast<std::size_t>(start), static_cast<std::size_t>(count)), start,
+                       static_cast<std::int64_t>(i), &sinks[i]});
+    }
+    CONCORD_CHECK(decoder.forward(steps));
   }
   return out;
 }

@@ -17,7 +17,11 @@ std::uint64_t mix(std::uint64_t z) {  // splitmix64 (Steele, Lea and Flood 2014)
 
 std::vector<std::byte> encode(DType dtype, const Values& values) {
   std::vector<std::byte> bytes(values.size() * dtype_bits(dtype) / 8);
-  for (std::size_t i = 0; i < values.size(); ++i) store_from_f64(dtype, bytes.data(), i, values[i]);
+  for (std::size_t i = 0; i < values.size(); ++i)
+    if (dtype == DType::kI8)
+      bytes[i] = static_cast<std::byte>(static_cast<std::int8_t>(values[i]));
+    else
+      store_from_f64(dtype, bytes.data(), i, values[i]);
   return bytes;
 }
 
@@ -31,6 +35,8 @@ DType from_abi(std::uint32_t dtype) {
       return DType::kF64;
     case CONCORD_I32:
       return DType::kI32;
+    case CONCORD_I8:
+      return DType::kI8;
     default:
       return DType::kF32;
   }
@@ -150,6 +156,8 @@ Values Bench::get(const concord_tensor& t) const {
       std::int32_t x;
       std::memcpy(&x, bytes.data() + i * 4, 4);
       v[i] = x;
+    } else if (dtype == DType::kI8) {
+      v[i] = static_cast<std::int8_t>(std::to_integer<std::uint8_t>(bytes[i]));
     } else {
       v[i] = load_as_f64(dtype, bytes.data(), i);
     }

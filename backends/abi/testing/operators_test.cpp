@@ -42,13 +42,12 @@ const std::vector<MatmulShape> kMatmulShapes = {
     {1, 16, 32, false},  {1, 1, 1, false},     {1, 576, 576, true},   {2, 17, 33, true},   {3, 5, 4096, false},
     {31, 64, 64, false}, {33, 192, 576, true}, {64, 100, 129, false}, {7, 1000, 96, true}, {129, 48, 256, false}};
 
-// Relative error of one weight as it is multiplied: I8 * scale is rounded to float32 once; cpu:bf16 rounds every weight
-// to BF16 (exact for BF16 weights). Results below the smallest normal number may be flushed by the bf16 dot product
-// (its definition).
+// Relative error of one weight as it is multiplied: I8 * scale is rounded to float32 once (or the sum is, when it is
+// scaled); cpu:bf16 rounds F32 and F16 weights to BF16 and multiplies the others as they are. Results below the smallest
+// normal number may be flushed by the bf16 dot product (its definition).
 double weight_rounding(std::uint32_t form) {
-  double rounding = form == CONCORD_I8 ? kU : 0;
-  if (device_id() == "cpu:bf16" && form != CONCORD_BF16) rounding += 0x1p-8 * (1 + kU);
-  return rounding;
+  const bool rounds = device_id() == "cpu:bf16" && (form == CONCORD_F32 || form == CONCORD_F16);
+  return rounds ? 0x1p-8 * (1 + kU) : form == CONCORD_I8 ? kU : 0;
 }
 
 // Products and sums in any order, fused or not, and the bias: gamma(K + 2) of sum |x||w| + |bias|; then the weights'
@@ -118,6 +117,30 @@ TEST_P(Operators, MatmulOfIntegersIsExact) {
       }
       expect_equal(device.get(a.out[0]), rounded(dtype(), want),
                    fmt::format("integers [{},{}]x[{},{}] {}", s.t, s.k, s.n, s.k, form.name));
+    }
+}
+
+// With z a matmul has the bits of the matmul and the operator behind it, one by one; z may be the output.
+TEST_P(Operators, FusedMatmulIsTheTwoOperators) {
+  constexpr std::int64_t n = 100, k = 70;
+  for (const std::int64_t tokens : {1, 9})
+    for (const std::uint32_t flag : {CONCORD_PLUS, CONCORD_GATED}) {
+      Bench device(subject());
+      const HostWeight w = make_weight(kWeightForms[2], n, k, dtype(), 13);
+      const Values z = noise(14, Bench::count({tokens, n}), 3);
+      concord_call plain = make_call(CONCORD_OP_MATMUL);
+      plain.in[0] = device.put(dtype(), {tokens, k}, noise(15, Bench::count({tokens, k})));
+      plain.in[1] = device.put(DType::kF32, {n}, noise(16, n)), plain.weight = device.weight(w.desc);
+      plain.out[0] = device.room(dtype(), {tokens, n}), plain.n_in = 2, plain.n_out = 1;
+      concord_call fused = plain, second = make_call(flag == CONCORD_PLUS ? CONCORD_OP_ADD : CONCORD_OP_SWIGLU);
+      second.in[0] = device.put(dtype(), {tokens, n}, z), second.in[1] = plain.out[0], second.n_in = 2, second.n_out = 1;
+      second.out[0] = device.room(dtype(), {tokens, n});
+      fused.in[2] = device.put(dtype(), {tokens, n}, z), fused.n_in = 3, fused.flags = flag, fused.out[0] = fused.in[2];
+      ASSERT_TRUE(device.run(plain).has_value());
+      ASSERT_TRUE(device.run(second).has_value());
+      const Status s = device.run(fused);
+      ASSERT_TRUE(s.has_value()) << s.error().to_string();
+      EXPECT_EQ(device.bits(fused.out[0]), device.bits(second.out[0])) << tokens << " tokens, flag " << flag;
     }
 }
 

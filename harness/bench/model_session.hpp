@@ -1,0 +1,52 @@
+// What the blocks of one model benchmark share: the device, the model, one decoder. Internal to this floor.
+#pragma once
+#include <memory>
+
+#include "bench/model_bench.hpp"
+#include "bench/stopwatch.hpp"
+#include "model/decoder.hpp"
+
+namespace concord::bench {
+
+// Declared in order of lifetime: the decoder and the model must go before the device.
+struct Session {
+  const ModelBenchOptions* options = nullptr;
+  const std::atomic<bool>* stop = nullptr;
+  RunPrecision precision;
+  std::unique_ptr<Device> device;
+  std::unique_ptr<LoadedModel> model;
+  std::unique_ptr<Decoder> decoder;
+  ModelCost cost;
+  std::optional<Arithmetic> arithmetic;
+
+  const ModelSpec& spec() const { return model->spec(); }
+};
+
+// The final-norm states of one timed run, kept so that the first run can be held against the last.
+struct FinalStates {
+  std::vector<std::byte> bytes;
+  std::vector<std::int32_t> tokens;  // decoded ones
+  HiddenSink sink(const Session& session);
+  bool operator==(const FinalStates&) const = default;
+};
+// Refuses states that are not finite (bench.not_finite) or that differ between the first and the last repetition
+// (bench.unstable_output): a time is reported only for work that came out as it should. `what` names the work.
+Status check_states(const std::string& what, DType dtype, const FinalStates& first, const FinalStates& last);
+
+// One timed run of `count` random tokens in steps of options.chunk, then the logits of the last one; seconds.
+Result<double> prefill_once(Session& session, std::int64_t count, FinalStates& states);
+// One timed greedy generation of options.decode tokens behind options.context ones (whose prefill is not timed);
+// seconds.
+Result<double> decode_once(Session& session, FinalStates& states);
+
+Result<Block> prefill_block(Session& session);
+Result<Block> decode_block(Session& session);
+Result<Block> capture_block(Session& session);
+struct Verified {
+  Block block;
+  std::string text;
+};
+Result<Verified> verify_block(Session& session);
+Result<Growth> prefill_growth(Session& session);
+
+}  // namespace concord::bench
