@@ -28,13 +28,16 @@ struct Segment {
   std::size_t n;               // at most kSegment
   std::uint32_t large, small;  // raw mantissa gaps: large means >= large, small means <= small
   bool seed;                   // whether `delta` and `seed_exponent` are wanted
+  bool sample = false;         // whether only the blocks of 16 elements with index % 4 == phase reach the histogram
+  unsigned phase = 0;
 };
 
 // Counts and sums of one row. Element i of the row is added in lane i mod 8, in order of i; rows longer than a segment
-// are cut at multiples of eight.
+// are cut at multiples of eight. Elements that went through the full definitions have sums of their own.
 struct RowState {
-  enum Sum { kDelta, kAbsDelta, kSqDelta, kAbsB, kSqB, kSqA, kAb, kSums };
-  alignas(64) double lanes[kSums][8]{};
+  enum Sum { kDelta, kAbsDelta, kSqDelta, kAbsB, kSqB, kBd, kNearSums, kSqA = kBd, kAb, kFarSums };
+  alignas(64) double near[kNearSums][8]{};
+  alignas(64) double far[kFarSums][8]{};
   double max_abs_delta = 0;
   std::uint64_t special = 0, both_nonfinite = 0, bit_equal = 0, sign_flips = 0, mismatch = 0, large = 0, small = 0,
                 exact = 0, match_far = 0, mismatch_far = 0;  // far: |d| > 0.2 in a match, > 5 in a mismatch

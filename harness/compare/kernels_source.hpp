@@ -5,6 +5,8 @@
 // differ. 32 elements with any pair that is not near go through the full definitions instead (Far). Both add the same
 // numbers to the same sums in the same order, so which one was taken cannot show.
 #pragma once
+#include <bit>
+
 #include "compare/kernels.hpp"
 
 namespace concord::detail {
@@ -38,22 +40,59 @@ struct Bits {
 
 // --- sums ------------------------------------------------------------------------------------------------------------
 
+// Of near pairs, whose difference is an exact float of at most 24 bits (Sterbenz), so that every product here is exact in
+// double. The sums of a * a and a * b follow from these, well conditioned because |a| is within an octave of |b|.
 struct Sums {
-  Doubles delta, abs_delta, sq_delta, abs_b, sq_b, sq_a, ab;
+  Doubles delta, abs_delta, sq_delta, abs_b, sq_b, bd;
 };
-
-// Near elements differ by a number of at most 24 bits (Sterbenz), so every product here is exact in double.
-inline void add_near(const Doubles& x, const Doubles& y, Sums& s) {
-  const Doubles d = minus(x, y);
+inline void add_near(const Doubles& d, const Doubles& y, Sums& s) {
   s.delta = plus(s.delta, d);
   s.abs_delta = plus(s.abs_delta, magnitude(d));
   s.sq_delta = add_exact_product(s.sq_delta, d, d);
   s.abs_b = plus(s.abs_b, magnitude(y));
   s.sq_b = add_exact_product(s.sq_b, y, y);
-  s.sq_a = add_exact_product(s.sq_a, x, x);
-  s.ab = add_exact_product(s.ab, x, y);
+  s.bd = add_exact_product(s.bd, y, d);
 }
-inline Doubles add_far(const Doubles& x, const Doubles& y, Sums& s) {
+inline Sums load_sums(const RowState& r) {
+  return {load_doubles(r.near[RowState::kDelta]),   load_doubles(r.near[RowState::kAbsDelta]),
+          load_doubles(r.near[RowState::kSqDelta]), load_doubles(r.near[RowState::kAbsB]),
+          load_doubles(r.near[RowState::kSqB]),     load_doubles(r.near[RowState::kBd])};
+}
+inline void store_sums(const Sums& s, RowState& r) {
+  store(r.near[RowState::kDelta], s.delta);
+  store(r.near[RowState::kAbsDelta], s.abs_delta);
+  store(r.near[RowState::kSqDelta], s.sq_delta);
+  store(r.near[RowState::kAbsB], s.abs_b);
+  store(r.near[RowState::kSqB], s.sq_b);
+  store(r.near[RowState::kBd], s.bd);
+}
+// Sums of finite numbers are finite in double: anything else says that an element was not.
+inline bool finite(const Sums& s) {
+  const Doubles room = minus(splat_double(__DBL_MAX__), plus(s.sq_delta, s.sq_b));
+  return above_bits(room, -1) == 0xffu;
+}
+
+// Of far pairs, which are kept apart: their differences are rounded, and a * a says nothing about b * b.
+struct FarSums {
+  Doubles delta, abs_delta, sq_delta, abs_b, sq_b, sq_a, ab;
+};
+inline FarSums load_far_sums(const RowState& r) {
+  return {load_doubles(r.far[RowState::kDelta]),   load_doubles(r.far[RowState::kAbsDelta]),
+          load_doubles(r.far[RowState::kSqDelta]), load_doubles(r.far[RowState::kAbsB]),
+          load_doubles(r.far[RowState::kSqB]),     load_doubles(r.far[RowState::kSqA]),
+          load_doubles(r.far[RowState::kAb])};
+}
+inline void store_far_sums(const FarSums& s, RowState& r) {
+  store(r.far[RowState::kDelta], s.delta);
+  store(r.far[RowState::kAbsDelta], s.abs_delta);
+  store(r.far[RowState::kSqDelta], s.sq_delta);
+  store(r.far[RowState::kAbsB], s.abs_b);
+  store(r.far[RowState::kSqB], s.sq_b);
+  store(r.far[RowState::kSqA], s.sq_a);
+  store(r.far[RowState::kAb], s.ab);
+}
+// Returns |x - y|.
+inline Doubles add_far(const Doubles& x, const Doubles& y, FarSums& s) {
   const Doubles d = minus(x, y), ad = magnitude(d);
   s.delta = plus(s.delta, d);
   s.abs_delta = plus(s.abs_delta, ad);
@@ -65,27 +104,6 @@ inline Doubles add_far(const Doubles& x, const Doubles& y, Sums& s) {
   return ad;
 }
 
-inline Sums load_sums(const RowState& r) {
-  return {load_doubles(r.lanes[RowState::kDelta]),   load_doubles(r.lanes[RowState::kAbsDelta]),
-          load_doubles(r.lanes[RowState::kSqDelta]), load_doubles(r.lanes[RowState::kAbsB]),
-          load_doubles(r.lanes[RowState::kSqB]),     load_doubles(r.lanes[RowState::kSqA]),
-          load_doubles(r.lanes[RowState::kAb])};
-}
-inline void store_sums(const Sums& s, RowState& r) {
-  store(r.lanes[RowState::kDelta], s.delta);
-  store(r.lanes[RowState::kAbsDelta], s.abs_delta);
-  store(r.lanes[RowState::kSqDelta], s.sq_delta);
-  store(r.lanes[RowState::kAbsB], s.abs_b);
-  store(r.lanes[RowState::kSqB], s.sq_b);
-  store(r.lanes[RowState::kSqA], s.sq_a);
-  store(r.lanes[RowState::kAb], s.ab);
-}
-// Sums of finite numbers are finite in double: anything else says that an element was not.
-inline bool finite(const Sums& s) {
-  const Doubles room = minus(splat_double(__DBL_MAX__), plus(s.sq_a, s.sq_b));
-  return above_bits(room, -1) == 0xffu;
-}
-
 // --- the histogram of distances --------------------------------------------------------------------------------
 
 constexpr std::uint16_t kOneIsBinOne = (127u << 7) - 1;  // upper half of 1.0f, less one
@@ -93,14 +111,16 @@ constexpr std::size_t kBinOfOne = 1, kBinOfTwo = 1 + 128, kBinOfThree = 1 + 128 
 
 using Bins = std::uint32_t (&)[4][kFineBins];
 
+// Which blocks of 16 elements of a segment are counted in the histogram: all, or every fourth.
+inline bool sampled(const Segment& s, std::size_t block) { return !s.sample || block % 4 == s.phase; }
+
 // Indices are read back from memory: taking a register apart costs more of what is scarce here.
-inline void keep_in_memory(std::uint16_t* index) {
-  asm volatile("" : "+m"(*reinterpret_cast<std::uint16_t(*)[32]>(index)));
-}
-template <int kCount>
-inline void bump(Bins bins, const std::uint16_t* index, std::uint32_t by) {
-#pragma GCC unroll 32
-  for (int i = 0; i < kCount; i += 4) {
+inline void bump(Bins bins, const Ints& as_float, std::uint32_t by) {
+  alignas(64) std::uint16_t index[16];
+  store_upper_halves(index, as_float, kOneIsBinOne);
+  asm volatile("" : "+m"(index));
+#pragma GCC unroll 16
+  for (int i = 0; i < 16; i += 4) {
     std::uint64_t four;
     __builtin_memcpy(&four, index + i, sizeof four);
     bins[0][four & 0xffff] += by;
@@ -109,10 +129,21 @@ inline void bump(Bins bins, const std::uint16_t* index, std::uint32_t by) {
     bins[3][four >> 48] += by;
   }
 }
-// Distances below 2^24 are exact floats, whose upper half is the exponent and seven more bits.
-inline void near_bins(const Ints& u, const Ints& v, std::uint16_t* index) {
-  store_upper_halves(index, as_ints(to_floats(u)), as_ints(to_floats(v)), kOneIsBinOne);
-  keep_in_memory(index);
+// Where all distances are 0, 1, 2 or 3 each is counted by comparing.
+inline void near_bins(const Ints& u, Bins bins, std::uint32_t by) {
+  if (none(at_least(u, splat(4)))) {
+    const auto up_to = [&](std::uint32_t n) {
+      return static_cast<std::uint32_t>(__builtin_popcount(bits(at_most(u, splat(n)))));
+    };
+    const std::uint32_t zero = up_to(0), one = up_to(1), two = up_to(2);
+    bins[0][0] += by * zero;
+    bins[0][kBinOfOne] += by * (one - zero);
+    bins[0][kBinOfTwo] += by * (two - one);
+    bins[0][kBinOfThree] += by * (16 - two);
+    return;
+  }
+  // Distances below 2^24 are exact floats, whose upper half is the exponent and seven more bits.
+  bump(bins, as_ints(to_floats(u)), by);
 }
 inline Ints wide_float(const Ints& u) {
   const Ints shifted = plus(as_ints(to_floats(right<8>(u))), splat(8u << 23));
@@ -153,12 +184,9 @@ inline std::uint64_t ones(Mask m) { return static_cast<std::uint64_t>(__builtin_
 inline std::uint64_t ones(std::uint32_t m) { return static_cast<std::uint64_t>(__builtin_popcount(m)); }
 
 // Those not counted go to bin 0 and are taken out again.
-inline void far_bins(const Ints& u, Mask counted_u, const Ints& v, Mask counted_v, Bins bins, std::uint32_t by) {
-  alignas(64) std::uint16_t index[32];
-  store_upper_halves(index, wide_float(pick(counted_u, u)), wide_float(pick(counted_v, v)), kOneIsBinOne);
-  keep_in_memory(index);
-  bump<32>(bins, index, by);
-  bins[0][0] -= by * (32 - count(counted_u, counted_v));
+inline void far_bins(const Ints& u, Mask counted, Bins bins, std::uint32_t by) {
+  bump(bins, wide_float(pick(counted, u)), by);
+  bins[0][0] -= by * static_cast<std::uint32_t>(16 - ones(counted));
 }
 
 template <class T>
@@ -191,7 +219,7 @@ Floats seed_delta(const Ints& a, const Ints& b) {
 // 16 elements, of which `valid` are there; the others must be zeros on both sides. Returns the distances.
 template <class T>
 [[gnu::always_inline]] inline Ints far_pack(const Ints& a, const Ints& b, Mask valid, const Segment& s, RowState& r,
-                                            Sums& sums, float* delta, Mask& counted) {
+                                            FarSums& sums, float* delta, Mask& counted) {
   const Far<T> f(a, b, valid);
   far_counts(f, valid, s, r);
   if (s.seed) store(delta, seed_delta<T>(a, b));
@@ -218,8 +246,14 @@ struct Pair {  // 32 elements of both sides
   }
 };
 
+template <class T>
+bool is_near(const Ints& most_ulp) {
+  return none(at_least(most_ulp, splat(Bits<T>::kOctave)));
+}
+
+// Pairs of 32 elements are "close" when in each the exponents agree and the distance is small. Nothing is counted then.
 struct NearCounts {
-  std::uint64_t mismatch = 0, large = 0, small = 0, zero = 0, seed_exponent = 0;
+  std::uint64_t elements = 0, mismatch = 0, large = 0, not_small = 0, seed_exponent = 0;
 };
 
 template <class T>
@@ -229,19 +263,26 @@ struct Near {
   Scratch& scratch;
   Sums sums;
   NearCounts c;
-  Floats most = splat_float(0);
-  Ints ulp = splat(0);
+  Ints ulp = splat(0), most = splat(0), unequal = splat(0);  // most: the bits of a float
 
-  // The histogram is scalar work: it is spread among the vector work.
-  template <bool kDistances>
-  void pack(const Ints& x, const Ints& y, std::size_t i, const std::uint16_t* index) {
-    const Floats fx = T::value(x), fy = T::value(y), ad = magnitude(minus(fx, fy));
-    most = larger(most, ad);
+  void pack(const Ints& x, const Ints& y, const Ints& u, std::size_t i) {
+    const Floats fy = T::value(y), d = minus(T::value(x), fy), ad = magnitude(d);
+    most = larger(most, as_ints(ad));
+    unequal = plus(unequal, smaller(u, splat(1)));
     if (s.seed) store(scratch.delta + i, T::kHalf ? round_to_half(ad) : ad);
-    if constexpr (kDistances) bump<8>(scratch.bins, index, 1);
-    add_near(low(fx), low(fy), sums);
-    if constexpr (kDistances) bump<8>(scratch.bins, index + 8, 1);
-    add_near(high(fx), high(fy), sums);
+    add_near(low(d), low(fy), sums);
+    add_near(high(d), high(fy), sums);
+  }
+  // The seed looks at the exponents after widening, where denormal halves have their own.
+  static Ints exponents(const Ints& x, const Ints& y) {
+    return T::kHalf ? differ(as_ints(T::value(x)), as_ints(T::value(y))) : differ(x, y);
+  }
+  static constexpr std::uint32_t kExponent = T::kHalf ? 0x7f800000u : B::kInf;
+  bool close(const Pair<T>& p, const Ints& most_ulp) const {
+    // Signs that differ are more than an octave apart.
+    const std::uint32_t closest = s.small < B::kOctave ? s.small + 1 : B::kOctave;
+    const Mask apart = any_bit(any_of(exponents(p.x0, p.y0), exponents(p.x1, p.y1)), splat(kExponent));
+    return none(any_of(apart, at_least(most_ulp, splat(closest))));
   }
   void counts(const Pair<T>& p) {
     const Ints inf = splat(B::kInf), small = splat(s.small), large = splat(B::kOctave - s.large);
@@ -249,46 +290,20 @@ struct Near {
     c.mismatch += count(m0, m1);
     // Exponents that differ by one: the raw mantissas are an octave less the distance apart.
     c.large += count(all_of(m0, at_most(p.u0, large)), all_of(m1, at_most(p.u1, large)));
-    c.small += count(without(at_most(p.u0, small), m0), without(at_most(p.u1, small), m1));
-    if constexpr (T::kHalf) {  // the seed looks at the exponents after widening, where denormals have their own
-      const auto seed = [](const Ints& x, const Ints& y) {
-        return any_bit(differ(as_ints(T::value(x)), as_ints(T::value(y))), splat(0x7f800000u));
-      };
-      c.seed_exponent += count(seed(p.x0, p.y0), seed(p.x1, p.y1));
-    }
-  }
-  // Where all distances are 0, 1, 2 or 3 each is counted by comparing.
-  static constexpr std::uint32_t kFew = 4;
-  void few_distances(const Pair<T>& p) {
-    const auto up_to = [&](std::uint32_t n) { return count(at_most(p.u0, splat(n)), at_most(p.u1, splat(n))); };
-    const std::uint32_t zero = up_to(0), one = up_to(1), two = up_to(2);
-    c.zero += zero;
-    scratch.bins[0][0] += zero;
-    scratch.bins[0][kBinOfOne] += one - zero;
-    scratch.bins[0][kBinOfTwo] += two - one;
-    scratch.bins[0][kBinOfThree] += 32 - two;
+    c.not_small += 32 - count(without(at_most(p.u0, small), m0), without(at_most(p.u1, small), m1));
+    if constexpr (T::kHalf)
+      c.seed_exponent += count(any_bit(exponents(p.x0, p.y0), splat(kExponent)),
+                               any_bit(exponents(p.x1, p.y1), splat(kExponent)));
   }
   void pair(const Pair<T>& p, const Ints& most_ulp, std::size_t i) {
     ulp = larger(ulp, most_ulp);
-    counts(p);
-    if (none(at_least(most_ulp, splat(kFew)))) {
-      few_distances(p);
-      pack<false>(p.x0, p.y0, i, nullptr);
-      pack<false>(p.x1, p.y1, i + 16, nullptr);
-      return;
-    }
-    c.zero += count(equal(p.u0, splat(0)), equal(p.u1, splat(0)));
-    alignas(64) std::uint16_t index[32];
-    near_bins(p.u0, p.u1, index);
-    pack<true>(p.x0, p.y0, i, index);
-    pack<true>(p.x1, p.y1, i + 16, index + 16);
+    c.elements += 32;
+    if (sampled(s, i / 16)) near_bins(p.u0, scratch.bins, 1);
+    pack(p.x0, p.y0, p.u0, i);
+    if (sampled(s, i / 16 + 1)) near_bins(p.u1, scratch.bins, 1);
+    pack(p.x1, p.y1, p.u1, i + 16);
   }
 };
-
-template <class T>
-bool is_near(const Ints& most_ulp) {
-  return none(at_least(most_ulp, splat(Bits<T>::kOctave)));
-}
 
 // The two counts that need |d| itself, for the pairs that were near; only where some |d| is that large.
 template <class T>
@@ -312,14 +327,15 @@ void count_far_deltas(const Segment& s, RowState& r) {
 template <class T>
 void finish_near(const Near<T>& near, const Segment& s, RowState& r) {
   const NearCounts& c = near.c;
+  const std::uint64_t equal = c.elements - sum(near.unequal);
   r.mismatch += c.mismatch;
   r.large += c.large;
-  r.small += c.small;
-  r.exact += c.zero;
-  r.bit_equal += c.zero;
+  r.small += c.elements - c.not_small;
+  r.exact += equal;
+  r.bit_equal += equal;
   r.seed_exponent += T::kHalf ? c.seed_exponent : c.mismatch;
   const std::uint32_t ulp = largest(near.ulp);
-  const float most = largest(near.most);
+  const float most = std::bit_cast<float>(largest(near.most));
   r.ulp_max = r.ulp_max > ulp ? r.ulp_max : ulp;
   r.max_abs_delta = r.max_abs_delta > most ? r.max_abs_delta : most;
   if (most >= 0.2f) count_far_deltas<T>(s, r);
@@ -335,24 +351,21 @@ Ints load_some(const std::byte* p, std::size_t n) {
   return T::load(padded);
 }
 
-// n elements from `i` on, at most 32.
 template <class T>
-[[gnu::always_inline]] inline void far_pair(const Segment& s, std::size_t i, std::size_t n, RowState& r, Sums& sums,
-                                            Scratch& scratch) {
+[[gnu::always_inline]] inline void far_16(const Segment& s, std::size_t i, std::size_t n, RowState& r, FarSums& sums,
+                                          Scratch& scratch) {
   using B = Bits<T>;
-  const std::size_t n0 = n < 16 ? n : 16, n1 = n - n0;
   const std::byte *a = s.a + i * B::kBytes, *b = s.b + i * B::kBytes;
-  const Mask all0 = mask_of((1u << n0) - 1), all1 = mask_of((1u << n1) - 1);
-  Mask counted0, counted1;
-  const Ints u = far_pack<T>(load_some<T>(a, n0), load_some<T>(b, n0), all0, s, r, sums, scratch.delta + i, counted0);
-  const Ints v = far_pack<T>(load_some<T>(a + n0 * B::kBytes, n1), load_some<T>(b + n0 * B::kBytes, n1), all1, s, r,
-                             sums, scratch.delta + i + 16, counted1);
-  far_bins(u, counted0, v, counted1, scratch.bins, 1);
+  Mask counted;
+  const Ints u = far_pack<T>(load_some<T>(a, n), load_some<T>(b, n), mask_of((1u << n) - 1), s, r, sums,
+                             scratch.delta + i, counted);
+  if (sampled(s, i / 16)) far_bins(u, counted, scratch.bins, 1);
 }
 template <class T>
-[[gnu::noinline]] void far_range(const Segment& s, std::size_t from, std::size_t to, RowState& r, Sums& sums,
-                                 Scratch& scratch) {
-  for (std::size_t i = from; i < to; i += 32) far_pair<T>(s, i, to - i < 32 ? to - i : 32, r, sums, scratch);
+[[gnu::noinline]] void far_range(const Segment& s, std::size_t from, std::size_t to, RowState& r, Scratch& scratch) {
+  FarSums sums = load_far_sums(r);
+  for (std::size_t i = from; i < to; i += 16) far_16<T>(s, i, to - i < 16 ? to - i : 16, r, sums, scratch);
+  store_far_sums(sums, r);
 }
 
 // Takes back what the near pass counted before it met an element that is not finite.
@@ -360,23 +373,21 @@ template <class T>
 void undo_bins(const Segment& s, Scratch& scratch) {
   using B = Bits<T>;
   const Mask all = mask_of(0xffffu);
-  alignas(64) std::uint16_t index[32];
   for (std::size_t i = 0; i + 32 <= s.n; i += 32) {
     const Pair<T> p(s.a + i * B::kBytes, s.b + i * B::kBytes);
-    if (is_near<T>(larger(p.u0, p.u1))) {
-      near_bins(p.u0, p.u1, index);
-      bump<32>(scratch.bins, index, 0u - 1);
-    } else {
-      const Far<T> first(p.x0, p.y0, all), second(p.x1, p.y1, all);
-      far_bins(first.ulp, without(all, first.special), second.ulp, without(all, second.special), scratch.bins, 0u - 1);
-    }
+    const bool near = is_near<T>(larger(p.u0, p.u1));
+    const auto undo = [&](const Ints& x, const Ints& y, const Ints& u, std::size_t block) {
+      if (!sampled(s, block)) return;
+      if (near) {
+        near_bins(u, scratch.bins, 0u - 1);
+      } else {
+        const Far<T> f(x, y, all);
+        far_bins(f.ulp, without(all, f.special), scratch.bins, 0u - 1);
+      }
+    };
+    undo(p.x0, p.y0, p.u0, i / 16);
+    undo(p.x1, p.y1, p.u1, i / 16 + 1);
   }
-}
-
-// Copies keep the running sums of the caller in registers: nothing holds their address.
-template <class T>
-[[gnu::noinline]] void far_32(const Segment& s, std::size_t i, RowState& r, Sums& sums, Scratch& scratch) {
-  far_pair<T>(s, i, 32, r, sums, scratch);
 }
 
 template <class T>
@@ -388,25 +399,24 @@ void segment(const Segment& s, RowState& state, Scratch& scratch) {
   for (std::size_t i = 0; i < whole; i += 32) {
     const Pair<T> p(s.a + i * B::kBytes, s.b + i * B::kBytes);
     const Ints most_ulp = larger(p.u0, p.u1);
-    if (!is_near<T>(most_ulp)) [[unlikely]] {
-      Sums copy = near.sums;
-      far_32<T>(s, i, r, copy, scratch);
-      near.sums = copy;
-      continue;
+    if (!near.close(p, most_ulp)) [[unlikely]] {
+      if (!is_near<T>(most_ulp)) {
+        far_range<T>(s, i, i + 32, r, scratch);
+        continue;
+      }
+      near.counts(p);
     }
     near.pair(p, most_ulp, i);
   }
-  Sums sums = near.sums;
-  if (finite(sums)) {
+  if (finite(near.sums)) {
     finish_near(near, s, r);
+    store_sums(near.sums, r);
   } else {
     undo_bins<T>(s, scratch);
     r = state;
-    sums = load_sums(r);
-    far_range<T>(s, 0, whole, r, sums, scratch);
+    far_range<T>(s, 0, whole, r, scratch);
   }
-  far_range<T>(s, whole, s.n, r, sums, scratch);
-  store_sums(sums, r);
+  far_range<T>(s, whole, s.n, r, scratch);
   state = r;
 }
 

@@ -28,9 +28,12 @@ Outcome outcome(Isa isa, DType dtype, std::span<const std::byte> a, std::span<co
 
 void expect_same(const Outcome& got, const Outcome& want, const std::string& what) {
   const auto &g = got.row.state, &w = want.row.state;
-  for (std::size_t s = 0; s < detail::RowState::kSums; ++s)
-    for (std::size_t l = 0; l < 8; ++l)
-      expect_same_bits(g.lanes[s][l], w.lanes[s][l], what + " sum " + std::to_string(s));
+  for (std::size_t l = 0; l < 8; ++l) {
+    for (std::size_t s = 0; s < detail::RowState::kNearSums; ++s)
+      expect_same_bits(g.near[s][l], w.near[s][l], what + " near sum " + std::to_string(s));
+    for (std::size_t s = 0; s < detail::RowState::kFarSums; ++s)
+      expect_same_bits(g.far[s][l], w.far[s][l], what + " far sum " + std::to_string(s));
+  }
   const auto counts = [](const Outcome& o) {
     const auto& r = o.row.state;
     return std::vector<std::uint64_t>{r.special, r.both_nonfinite, r.bit_equal,      r.sign_flips,    r.mismatch,

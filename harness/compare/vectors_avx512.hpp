@@ -31,6 +31,8 @@ inline Ints plus(Ints a, Ints b) { return _mm512_add_epi32(a, b); }
 inline Ints minus(Ints a, Ints b) { return _mm512_sub_epi32(a, b); }
 inline Ints magnitude(Ints a) { return _mm512_abs_epi32(a); }
 inline Ints larger(Ints a, Ints b) { return _mm512_max_epu32(a, b); }
+inline Ints smaller(Ints a, Ints b) { return _mm512_min_epu32(a, b); }
+inline Ints any_of(Ints a, Ints b) { return _mm512_or_si512(a, b); }
 inline Ints both(Ints a, Ints b) { return _mm512_and_si512(a, b); }
 inline Ints differ(Ints a, Ints b) { return _mm512_xor_si512(a, b); }
 template <int kBits>
@@ -83,15 +85,15 @@ inline Doubles larger(Doubles a, Doubles b) { return _mm512_max_pd(a, b); }
 // sum + a * b where the product is exact, so that one rounding and two are the same.
 inline Doubles add_exact_product(Doubles sum, Doubles a, Doubles b) { return _mm512_fmadd_pd(a, b, sum); }
 
-// The upper halves of 32 words, less `offset` or 0, in any order.
-inline void store_upper_halves(std::uint16_t* p, Ints a, Ints b, std::uint16_t offset) {
-  const Ints upper = _mm512_mask_blend_epi16(0xaaaaaaaa, _mm512_srli_epi32(a, 16), b);
-  const Ints index = _mm512_subs_epu16(upper, _mm512_set1_epi16(static_cast<short>(offset)));
-  _mm256_store_si256(reinterpret_cast<__m256i*>(p), _mm512_castsi512_si256(index));
-  _mm256_store_si256(reinterpret_cast<__m256i*>(p + 16), _mm512_extracti64x4_epi64(index, 1));
+// The upper halves of the words, less `offset` or 0.
+inline void store_upper_halves(std::uint16_t* p, Ints a, std::uint16_t offset) {
+  const __m256i upper = _mm512_cvtepi32_epi16(_mm512_srli_epi32(a, 16));
+  _mm256_store_si256(reinterpret_cast<__m256i*>(p),
+                     _mm256_subs_epu16(upper, _mm256_set1_epi16(static_cast<short>(offset))));
 }
 
 inline std::uint32_t largest(Ints a) { return _mm512_reduce_max_epu32(a); }
+inline std::uint32_t sum(Ints a) { return static_cast<std::uint32_t>(_mm512_reduce_add_epi32(a)); }
 inline float largest(Floats a) { return _mm512_reduce_max_ps(a); }
 inline double largest(Doubles a) { return _mm512_reduce_max_pd(a); }
 
