@@ -63,7 +63,7 @@ RowResult compare_row(const RowPlan& plan, const std::byte* a, const std::byte* 
   const std::size_t block = plan.dtype == DType::kF16 ? kNumpyBuffer : n;
   const Limits lim = limits(plan.dtype, plan.parameters);
   Walk walk{plan,
-            {a, b, 0, lim.large, lim.small, plan.seed, plan.sample, plan.phase},
+            {a, b, 0, lim.large, lim.small, plan.seed, plan.step, plan.phase},
             dtype_bits(plan.dtype) / 8,
             scratch,
             sink,

@@ -186,12 +186,12 @@ Rows load_rows(const Plan& plan, std::int64_t layer, std::size_t chunk, Workspac
 // Every row in one pass: the seed's verdicts fall out on the way, the statistics are pooled.
 void walk_rows(const Plan& plan, std::int64_t layer, const Rows& rows, Workspace& work, Unit& unit) {
   detail::RowPlan row_plan = detail::row_plan(plan.dtype, plan.groups.front(), plan.seeds(layer));
-  row_plan.sample = plan.sample;
+  row_plan.step = plan.sample ? 4 : 1;
   ElementStats& pool = unit.pooled.front();
   pool.ulp_histogram.assign(kUlpBins, 0);
   work.cells.clear();
   for (std::size_t r = 0; r < rows.count; ++r) {
-    row_plan.phase = static_cast<unsigned>(r % 4);  // no column is looked at more often than another
+    row_plan.phase = r % row_plan.step;  // no column is looked at more often than another
     const auto row =
         detail::compare_row(row_plan, rows.row_a(r).data(), rows.row_b(r).data(), rows.elements, work.scratch);
     if (row.state.special > 0 && unit.special == 0) unit.special_row = r, unit.special = row.state.special;

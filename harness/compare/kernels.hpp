@@ -28,8 +28,7 @@ struct Segment {
   std::size_t n;               // at most kSegment
   std::uint32_t large, small;  // raw mantissa gaps: large means >= large, small means <= small
   bool seed;                   // whether `delta` and `seed_exponent` are wanted
-  bool sample = false;         // whether only the blocks of 16 elements with index % 4 == phase reach the histogram
-  unsigned phase = 0;
+  std::size_t step, phase;     // blocks of 16 elements with index % step == phase reach the histogram
 };
 
 // Counts and sums of one row. Element i of the row is added in lane i mod 8, in order of i; rows longer than a segment

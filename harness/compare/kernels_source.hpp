@@ -111,11 +111,8 @@ constexpr std::size_t kBinOfOne = 1, kBinOfTwo = 1 + 128, kBinOfThree = 1 + 128 
 
 using Bins = std::uint32_t (&)[4][kFineBins];
 
-// Which blocks of 16 elements of a segment are counted in the histogram: all, or every fourth.
-inline bool sampled(const Segment& s, std::size_t block) { return !s.sample || block % 4 == s.phase; }
-
 // Indices are read back from memory: taking a register apart costs more of what is scarce here.
-inline void bump(Bins bins, const Ints& as_float, std::uint32_t by) {
+[[gnu::always_inline]] inline void bump(Bins bins, const Ints& as_float, std::uint32_t by) {
   alignas(64) std::uint16_t index[16];
   store_upper_halves(index, as_float, kOneIsBinOne);
   asm volatile("" : "+m"(index));
@@ -130,7 +127,7 @@ inline void bump(Bins bins, const Ints& as_float, std::uint32_t by) {
   }
 }
 // Where all distances are 0, 1, 2 or 3 each is counted by comparing.
-inline void near_bins(const Ints& u, Bins bins, std::uint32_t by) {
+[[gnu::always_inline]] inline void near_bins(const Ints& u, Bins bins, std::uint32_t by) {
   if (none(at_least(u, splat(4)))) {
     const auto up_to = [&](std::uint32_t n) {
       return static_cast<std::uint32_t>(__builtin_popcount(bits(at_most(u, splat(n)))));
@@ -216,10 +213,10 @@ Floats seed_delta(const Ints& a, const Ints& b) {
     return d;
 }
 
-// 16 elements, of which `valid` are there; the others must be zeros on both sides. Returns the distances.
+// 16 elements, of which `valid` are there; the others must be zeros on both sides.
 template <class T>
-[[gnu::always_inline]] inline Ints far_pack(const Ints& a, const Ints& b, Mask valid, const Segment& s, RowState& r,
-                                            FarSums& sums, float* delta, Mask& counted) {
+[[gnu::always_inline]] inline void far_pack(const Ints& a, const Ints& b, Mask valid, const Segment& s, RowState& r,
+                                            FarSums& sums, float* delta) {
   const Far<T> f(a, b, valid);
   far_counts(f, valid, s, r);
   if (s.seed) store(delta, seed_delta<T>(a, b));
@@ -230,8 +227,6 @@ template <class T>
   r.mismatch_far += ones(mismatch & (above_bits(first, 5) | above_bits(second, 5) << 8));
   const double most = largest(larger(first, second));
   r.max_abs_delta = r.max_abs_delta > most ? r.max_abs_delta : most;
-  counted = without(valid, f.special);
-  return f.ulp;
 }
 
 // --- near --------------------------------------------------------------------------------
@@ -251,57 +246,59 @@ bool is_near(const Ints& most_ulp) {
   return none(at_least(most_ulp, splat(Bits<T>::kOctave)));
 }
 
-// Pairs of 32 elements are "close" when in each the exponents agree and the distance is small. Nothing is counted then.
 struct NearCounts {
-  std::uint64_t elements = 0, mismatch = 0, large = 0, not_small = 0, seed_exponent = 0;
+  std::uint64_t far_elements = 0, mismatch = 0, large = 0, not_small = 0, seed_exponent = 0;
 };
 
-template <class T>
+template <class T, bool kSeed>
 struct Near {
   using B = Bits<T>;
-  const Segment& s;
-  Scratch& scratch;
   Sums sums;
+  // Signs that differ are more than an octave apart.
+  std::uint32_t small, large;
   NearCounts c;
-  Ints ulp = splat(0), most = splat(0), unequal = splat(0);  // most: the bits of a float
+  Ints close_to, ulp = splat(0), most = splat(0), unequal = splat(0);  // most: the bits of a float
 
-  void pack(const Ints& x, const Ints& y, const Ints& u, std::size_t i) {
+  Near(const Segment& s, const RowState& r)
+      : sums(load_sums(r)),
+        small(s.small),
+        large(B::kOctave - s.large),
+        close_to(splat(s.small < B::kOctave ? s.small + 1 : B::kOctave)) {}
+
+  [[gnu::always_inline]] void pack(const Ints& x, const Ints& y, const Ints& u, float* delta) {
     const Floats fy = T::value(y), d = minus(T::value(x), fy), ad = magnitude(d);
     most = larger(most, as_ints(ad));
     unequal = plus(unequal, smaller(u, splat(1)));
-    if (s.seed) store(scratch.delta + i, T::kHalf ? round_to_half(ad) : ad);
+    if constexpr (kSeed) store(delta, T::kHalf ? round_to_half(ad) : ad);
     add_near(low(d), low(fy), sums);
     add_near(high(d), high(fy), sums);
   }
   // The seed looks at the exponents after widening, where denormal halves have their own.
+  static constexpr bool kWidened = T::kHalf && kSeed;
   static Ints exponents(const Ints& x, const Ints& y) {
-    return T::kHalf ? differ(as_ints(T::value(x)), as_ints(T::value(y))) : differ(x, y);
+    return kWidened ? differ(as_ints(T::value(x)), as_ints(T::value(y))) : differ(x, y);
   }
-  static constexpr std::uint32_t kExponent = T::kHalf ? 0x7f800000u : B::kInf;
-  bool close(const Pair<T>& p, const Ints& most_ulp) const {
-    // Signs that differ are more than an octave apart.
-    const std::uint32_t closest = s.small < B::kOctave ? s.small + 1 : B::kOctave;
+  static constexpr std::uint32_t kExponent = kWidened ? 0x7f800000u : B::kInf;
+  // All 32 have equal exponents and a small distance: nothing to count.
+  [[gnu::always_inline]] bool close(const Pair<T>& p, const Ints& most_ulp) const {
     const Mask apart = any_bit(any_of(exponents(p.x0, p.y0), exponents(p.x1, p.y1)), splat(kExponent));
-    return none(any_of(apart, at_least(most_ulp, splat(closest))));
+    return none(any_of(apart, at_least(most_ulp, close_to)));
   }
-  void counts(const Pair<T>& p) {
-    const Ints inf = splat(B::kInf), small = splat(s.small), large = splat(B::kOctave - s.large);
+  [[gnu::always_inline]] void counts(const Pair<T>& p) {
+    const Ints inf = splat(B::kInf);
     const Mask m0 = any_bit(differ(p.x0, p.y0), inf), m1 = any_bit(differ(p.x1, p.y1), inf);
     c.mismatch += count(m0, m1);
     // Exponents that differ by one: the raw mantissas are an octave less the distance apart.
-    c.large += count(all_of(m0, at_most(p.u0, large)), all_of(m1, at_most(p.u1, large)));
-    c.not_small += 32 - count(without(at_most(p.u0, small), m0), without(at_most(p.u1, small), m1));
-    if constexpr (T::kHalf)
+    c.large += count(all_of(m0, at_most(p.u0, splat(large))), all_of(m1, at_most(p.u1, splat(large))));
+    c.not_small += 32 - count(without(at_most(p.u0, splat(small)), m0), without(at_most(p.u1, splat(small)), m1));
+    if constexpr (kWidened)
       c.seed_exponent += count(any_bit(exponents(p.x0, p.y0), splat(kExponent)),
                                any_bit(exponents(p.x1, p.y1), splat(kExponent)));
   }
-  void pair(const Pair<T>& p, const Ints& most_ulp, std::size_t i) {
+  [[gnu::always_inline]] void pair(const Pair<T>& p, const Ints& most_ulp, float* delta) {
     ulp = larger(ulp, most_ulp);
-    c.elements += 32;
-    if (sampled(s, i / 16)) near_bins(p.u0, scratch.bins, 1);
-    pack(p.x0, p.y0, p.u0, i);
-    if (sampled(s, i / 16 + 1)) near_bins(p.u1, scratch.bins, 1);
-    pack(p.x1, p.y1, p.u1, i + 16);
+    pack(p.x0, p.y0, p.u0, delta);
+    pack(p.x1, p.y1, p.u1, delta + 16);
   }
 };
 
@@ -324,13 +321,13 @@ void count_far_deltas(const Segment& s, RowState& r) {
   }
 }
 
-template <class T>
-void finish_near(const Near<T>& near, const Segment& s, RowState& r) {
+template <class T, bool kSeed>
+void finish_near(const Near<T, kSeed>& near, const Segment& s, RowState& r) {
   const NearCounts& c = near.c;
-  const std::uint64_t equal = c.elements - sum(near.unequal);
+  const std::uint64_t elements = s.n - s.n % 32 - c.far_elements, equal = elements - sum(near.unequal);
   r.mismatch += c.mismatch;
   r.large += c.large;
-  r.small += c.elements - c.not_small;
+  r.small += elements - c.not_small;
   r.exact += equal;
   r.bit_equal += equal;
   r.seed_exponent += T::kHalf ? c.seed_exponent : c.mismatch;
@@ -352,72 +349,85 @@ Ints load_some(const std::byte* p, std::size_t n) {
 }
 
 template <class T>
-[[gnu::always_inline]] inline void far_16(const Segment& s, std::size_t i, std::size_t n, RowState& r, FarSums& sums,
-                                          Scratch& scratch) {
-  using B = Bits<T>;
-  const std::byte *a = s.a + i * B::kBytes, *b = s.b + i * B::kBytes;
-  Mask counted;
-  const Ints u = far_pack<T>(load_some<T>(a, n), load_some<T>(b, n), mask_of((1u << n) - 1), s, r, sums,
-                             scratch.delta + i, counted);
-  if (sampled(s, i / 16)) far_bins(u, counted, scratch.bins, 1);
-}
-template <class T>
 [[gnu::noinline]] void far_range(const Segment& s, std::size_t from, std::size_t to, RowState& r, Scratch& scratch) {
+  using B = Bits<T>;
   FarSums sums = load_far_sums(r);
-  for (std::size_t i = from; i < to; i += 16) far_16<T>(s, i, to - i < 16 ? to - i : 16, r, sums, scratch);
+  for (std::size_t i = from; i < to; i += 16) {
+    const std::size_t n = to - i < 16 ? to - i : 16;
+    far_pack<T>(load_some<T>(s.a + i * B::kBytes, n), load_some<T>(s.b + i * B::kBytes, n), mask_of((1u << n) - 1), s,
+                r, sums, scratch.delta + i);
+  }
   store_far_sums(sums, r);
 }
 
-// Takes back what the near pass counted before it met an element that is not finite.
+// The distances of the block of n <= 16 elements from i on, added `by` times.
 template <class T>
-void undo_bins(const Segment& s, Scratch& scratch) {
+[[gnu::noinline]] void far_block(const Segment& s, std::size_t i, std::size_t n, Bins bins, std::uint32_t by) {
   using B = Bits<T>;
-  const Mask all = mask_of(0xffffu);
-  for (std::size_t i = 0; i + 32 <= s.n; i += 32) {
-    const Pair<T> p(s.a + i * B::kBytes, s.b + i * B::kBytes);
-    const bool near = is_near<T>(larger(p.u0, p.u1));
-    const auto undo = [&](const Ints& x, const Ints& y, const Ints& u, std::size_t block) {
-      if (!sampled(s, block)) return;
-      if (near) {
-        near_bins(u, scratch.bins, 0u - 1);
-      } else {
-        const Far<T> f(x, y, all);
-        far_bins(f.ulp, without(all, f.special), scratch.bins, 0u - 1);
-      }
-    };
-    undo(p.x0, p.y0, p.u0, i / 16);
-    undo(p.x1, p.y1, p.u1, i / 16 + 1);
+  const Mask valid = mask_of((1u << n) - 1);
+  const Far<T> f(load_some<T>(s.a + i * B::kBytes, n), load_some<T>(s.b + i * B::kBytes, n), valid);
+  far_bins(f.ulp, without(valid, f.special), bins, by);
+}
+template <class T>
+[[gnu::always_inline]] inline void count_block(const Segment& s, std::size_t i, Bins bins, std::uint32_t by) {
+  using B = Bits<T>;
+  const Ints u = magnitude(minus(T::load(s.a + i * B::kBytes), T::load(s.b + i * B::kBytes)));
+  if (is_near<T>(u)) [[likely]] {
+    near_bins(u, bins, by);
+  } else {
+    far_block<T>(s, i, 16, bins, by);
   }
 }
 
+// Of the first `whole` elements, a multiple of 32, the near pass counted the blocks as if all elements were finite: that
+// is taken back.
 template <class T>
-void segment(const Segment& s, RowState& state, Scratch& scratch) {
+[[gnu::noinline]] void recount(const Segment& s, std::size_t whole, Scratch& scratch) {
+  for (std::size_t i = 16 * s.phase; i < whole; i += 16 * s.step) {
+    count_block<T>(s, i, scratch.bins, 0u - 1);
+    far_block<T>(s, i, 16, scratch.bins, 1);
+  }
+}
+
+template <class T, bool kSeed>
+void near_segment(const Segment& s, RowState& r, Scratch& scratch) {
   using B = Bits<T>;
-  RowState r = state;
-  Near<T> near{s, scratch, load_sums(r), {}};
+  RowState before;
+  Near<T, kSeed> near(s, r);
   const std::size_t whole = s.n - s.n % 32;
+  std::size_t block = 16 * s.phase;
   for (std::size_t i = 0; i < whole; i += 32) {
+    // Counting distances is scalar work that runs beside the vector work.
+    for (; block < i + 32; block += 16 * s.step) count_block<T>(s, block, scratch.bins, 1);
     const Pair<T> p(s.a + i * B::kBytes, s.b + i * B::kBytes);
     const Ints most_ulp = larger(p.u0, p.u1);
     if (!near.close(p, most_ulp)) [[unlikely]] {
       if (!is_near<T>(most_ulp)) {
+        if (near.c.far_elements == 0) before = r;
+        near.c.far_elements += 32;
         far_range<T>(s, i, i + 32, r, scratch);
         continue;
       }
       near.counts(p);
     }
-    near.pair(p, most_ulp, i);
+    near.pair(p, most_ulp, scratch.delta + i);
   }
   if (finite(near.sums)) {
     finish_near(near, s, r);
     store_sums(near.sums, r);
   } else {
-    undo_bins<T>(s, scratch);
-    r = state;
+    recount<T>(s, whole, scratch);
+    if (near.c.far_elements > 0) r = before;
     far_range<T>(s, 0, whole, r, scratch);
   }
+  if (whole == s.n) return;
   far_range<T>(s, whole, s.n, r, scratch);
-  state = r;
+  for (; block < s.n; block += 16 * s.step)
+    far_block<T>(s, block, s.n - block < 16 ? s.n - block : 16, scratch.bins, 1);
+}
+template <class T>
+void segment(const Segment& s, RowState& r, Scratch& scratch) {
+  return s.seed ? near_segment<T, true>(s, r, scratch) : near_segment<T, false>(s, r, scratch);
 }
 
 // --- seed --------------------------------------------------------------------------------
