@@ -28,7 +28,7 @@ struct Walk {
   Scratch& scratch;
   DeltaSink sink;
   void* to;
-  RowResult out;
+  RowResult& out;
 
   // The next n elements, and the pairwise sum of their |a - b|.
   float take(std::size_t n) {
@@ -62,16 +62,17 @@ RowResult compare_row(const RowPlan& plan, const std::byte* a, const std::byte* 
   constexpr std::size_t kNumpyBuffer = 8192;
   const std::size_t block = plan.dtype == DType::kF16 ? kNumpyBuffer : n;
   const Limits lim = limits(plan.dtype, plan.parameters);
+  RowResult out;
   Walk walk{plan,
             {a, b, 0, lim.large, lim.small, plan.seed, plan.step, plan.phase},
             dtype_bits(plan.dtype) / 8,
             scratch,
             sink,
             to,
-            {}};
-  for (std::size_t done = 0; done < n; done += block) walk.out.seed_sum += walk.take(std::min(block, n - done));
-  walk.out.n = n;
-  return walk.out;
+            out};
+  for (std::size_t done = 0; done < n; done += block) out.seed_sum += walk.take(std::min(block, n - done));
+  out.n = n;
+  return out;
 }
 
 void add_row(const RowResult& row, ElementStats& into) {
@@ -162,10 +163,8 @@ void drain_bins(Scratch& scratch, std::uint64_t ulp_max, std::vector<std::uint64
   // Octave o holds the distances 2^o to 2^(o+1) - 1 in 128 steps.
   const unsigned octaves = static_cast<unsigned>(std::bit_width(ulp_max));
   std::uint32_t* fine = scratch.bins[0];
-  for (std::size_t t = 1; t < 4; ++t) {
-    for (std::size_t i = 0; i < 1 + 128 * octaves; ++i) fine[i] += scratch.bins[t][i];
-    std::fill_n(scratch.bins[t], 1 + 128 * octaves, 0u);
-  }
+  for (std::size_t i = 0; i < 1 + 128 * octaves; ++i) fine[i] += scratch.bins[1][i];
+  std::fill_n(scratch.bins[1], 1 + 128 * octaves, 0u);
   histogram[0] += fine[0];
   // Below 2^8 each distance has its own bin, above it 16 steps make one.
   for (unsigned o = 0; o < octaves; ++o) {

@@ -79,8 +79,8 @@ struct Task {
   const CalibratedLimit* limit = nullptr;  // calibrated
 };
 
-// Elements from which on a quarter of them is enough for the ulp quantiles that nothing is judged by.
-constexpr std::size_t kSampledFrom = 1u << 16;
+// From this many elements of a layer on, one in `kSampleStep` is enough for ulp quantiles that nothing is judged by.
+constexpr std::size_t kSampledFrom = 1u << 16, kSampleStep = 8;
 
 struct Plan {
   const Capture& a;
@@ -91,7 +91,7 @@ struct Plan {
   std::vector<Task> tasks;
   bool keeps_cells = false, cell_quantiles = false;
   std::size_t chunks = 0;
-  bool sample = false;  // whether the ulp quantiles come from a quarter of the elements
+  bool sample = false;  // whether the ulp quantiles come from a sample
 
   std::size_t units() const { return header.layers.size() * chunks; }
   // Whether the seed's figures are needed, which only some layers are judged by.
@@ -122,8 +122,7 @@ Plan make_plan(const Capture& a, const Capture& b, std::span<const Profile> prof
     if (t.limit && std::isfinite(t.limit->ulp_p99_max)) plan.cell_quantiles = true;
     plan.tasks.push_back(t);
   }
-  const std::size_t elements =
-      static_cast<std::size_t>(plan.header.hidden) * plan.header.positions.size() * plan.header.layers.size();
+  const std::size_t elements = static_cast<std::size_t>(plan.header.hidden) * plan.header.positions.size();
   plan.sample = !plan.cell_quantiles && elements >= kSampledFrom;
   return plan;
 }
@@ -186,7 +185,7 @@ Rows load_rows(const Plan& plan, std::int64_t layer, std::size_t chunk, Workspac
 // Every row in one pass: the seed's verdicts fall out on the way, the statistics are pooled.
 void walk_rows(const Plan& plan, std::int64_t layer, const Rows& rows, Workspace& work, Unit& unit) {
   detail::RowPlan row_plan = detail::row_plan(plan.dtype, plan.groups.front(), plan.seeds(layer));
-  row_plan.step = plan.sample ? 4 : 1;
+  row_plan.step = plan.sample ? kSampleStep : 1;
   ElementStats& pool = unit.pooled.front();
   pool.ulp_histogram.assign(kUlpBins, 0);
   work.cells.clear();

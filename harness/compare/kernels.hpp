@@ -10,15 +10,15 @@
 
 namespace concord::detail {
 
-inline constexpr std::size_t kSegment = 1024;  // elements of one call: its differences stay in the first-level cache
+inline constexpr std::size_t kSegment = 2048;  // elements of one call: its differences stay in the first-level cache
 
 // ulp distances by their top eight bits: exact below 256, 128 steps an octave above. Bin 0 is distance 0.
 inline constexpr std::size_t kFineBins = 1 + 32 * 128;
 
 // What one thread needs while it works; none of it grows with the data.
 struct Scratch {
-  // Added to by every call; element i counts in table i mod 4, so that equal distances do not wait for each other.
-  alignas(64) std::uint32_t bins[4][kFineBins]{};
+  // Added to by every call; neighbours count in different tables, so that equal distances wait less for each other.
+  alignas(64) std::uint32_t bins[2][kFineBins]{};
   alignas(64) float delta[kSegment + 32];  // |a - b| in the arrays' own dtype, widened; set where seed is asked for
 };
 

@@ -6,6 +6,7 @@
 // numbers to the same sums in the same order, so which one was taken cannot show.
 #pragma once
 #include <bit>
+#include <optional>
 
 #include "compare/kernels.hpp"
 
@@ -17,18 +18,27 @@ struct F32 {
   static constexpr bool kHalf = false;
   static Ints load(const std::byte* p) { return load32(p); }
   static Floats value(const Ints& x) { return as_floats(x); }
+  static Floats value_at(const std::byte* p) { return as_floats(load32(p)); }
+  static Doubles low_at(const std::byte* p) { return load_widened(p); }
+  static Doubles high_at(const std::byte* p) { return load_widened(p + 32); }
 };
 struct F16 {
   static constexpr unsigned kMantissa = 10, kWidth = 16;
   static constexpr bool kHalf = true;
   static Ints load(const std::byte* p) { return load16(p); }
   static Floats value(const Ints& x) { return from_half(x); }
+  static Floats value_at(const std::byte* p) { return load_half(p); }
+  static Doubles low_at(const std::byte* p) { return low(value_at(p)); }
+  static Doubles high_at(const std::byte* p) { return high(value_at(p)); }
 };
 struct BF16 {
   static constexpr unsigned kMantissa = 7, kWidth = 16;
   static constexpr bool kHalf = false;
   static Ints load(const std::byte* p) { return load16(p); }
   static Floats value(const Ints& x) { return as_floats(left<16>(x)); }
+  static Floats value_at(const std::byte* p) { return value(load(p)); }
+  static Doubles low_at(const std::byte* p) { return low(value_at(p)); }
+  static Doubles high_at(const std::byte* p) { return high(value_at(p)); }
 };
 
 template <class T>
@@ -109,7 +119,7 @@ inline Doubles add_far(const Doubles& x, const Doubles& y, FarSums& s) {
 constexpr std::uint16_t kOneIsBinOne = (127u << 7) - 1;  // upper half of 1.0f, less one
 constexpr std::size_t kBinOfOne = 1, kBinOfTwo = 1 + 128, kBinOfThree = 1 + 128 + 64;
 
-using Bins = std::uint32_t (&)[4][kFineBins];
+using Bins = std::uint32_t (&)[2][kFineBins];
 
 // Indices are read back from memory: taking a register apart costs more of what is scarce here.
 [[gnu::always_inline]] inline void bump(Bins bins, const Ints& as_float, std::uint32_t by) {
@@ -122,8 +132,8 @@ using Bins = std::uint32_t (&)[4][kFineBins];
     __builtin_memcpy(&four, index + i, sizeof four);
     bins[0][four & 0xffff] += by;
     bins[1][four >> 16 & 0xffff] += by;
-    bins[2][four >> 32 & 0xffff] += by;
-    bins[3][four >> 48] += by;
+    bins[0][four >> 32 & 0xffff] += by;
+    bins[1][four >> 48] += by;
   }
 }
 // Where all distances are 0, 1, 2 or 3 each is counted by comparing.
@@ -233,9 +243,11 @@ template <class T>
 
 template <class T>
 struct Pair {  // 32 elements of both sides
+  static constexpr std::size_t kPack = Bits<T>::kPack;
+  const std::byte *a, *b;
   Ints x0, x1, y0, y1, u0, u1;
-  Pair(const std::byte* a, const std::byte* b)
-      : x0(T::load(a)), x1(T::load(a + Bits<T>::kPack)), y0(T::load(b)), y1(T::load(b + Bits<T>::kPack)) {
+  Pair(const std::byte* at_a, const std::byte* at_b)
+      : a(at_a), b(at_b), x0(T::load(a)), x1(T::load(a + kPack)), y0(T::load(b)), y1(T::load(b + kPack)) {
     u0 = magnitude(minus(x0, y0));
     u1 = magnitude(minus(x1, y1));
   }
@@ -265,23 +277,26 @@ struct Near {
         large(B::kOctave - s.large),
         close_to(splat(s.small < B::kOctave ? s.small + 1 : B::kOctave)) {}
 
-  [[gnu::always_inline]] void pack(const Ints& x, const Ints& y, const Ints& u, float* delta) {
-    const Floats fy = T::value(y), d = minus(T::value(x), fy), ad = magnitude(d);
+  [[gnu::always_inline]] void pack(const std::byte* a, const std::byte* b, const Ints& u, float* delta) {
+    const Floats y = T::value_at(b), d = minus(T::value_at(a), y), ad = magnitude(d);
     most = larger(most, as_ints(ad));
     unequal = plus(unequal, smaller(u, splat(1)));
-    if constexpr (kSeed) store(delta, T::kHalf ? round_to_half(ad) : ad);
-    add_near(low(d), low(fy), sums);
-    add_near(high(d), high(fy), sums);
+    if constexpr (kSeed) store(delta, ad);  // a half difference needs no rounding here, either
+    add_near(low(d), T::low_at(b), sums);
+    add_near(high(d), T::high_at(b), sums);
   }
   // The seed looks at the exponents after widening, where denormal halves have their own.
   static constexpr bool kWidened = T::kHalf && kSeed;
-  static Ints exponents(const Ints& x, const Ints& y) {
-    return kWidened ? differ(as_ints(T::value(x)), as_ints(T::value(y))) : differ(x, y);
+  template <int kWhich>
+  [[gnu::always_inline]] static Ints exponents(const Pair<T>& p) {
+    constexpr std::size_t kAt = kWhich * Bits<T>::kPack;
+    if constexpr (kWidened) return differ(as_ints(T::value_at(p.a + kAt)), as_ints(T::value_at(p.b + kAt)));
+    return kWhich ? differ(p.x1, p.y1) : differ(p.x0, p.y0);
   }
   static constexpr std::uint32_t kExponent = kWidened ? 0x7f800000u : B::kInf;
   // All 32 have equal exponents and a small distance: nothing to count.
   [[gnu::always_inline]] bool close(const Pair<T>& p, const Ints& most_ulp) const {
-    const Mask apart = any_bit(any_of(exponents(p.x0, p.y0), exponents(p.x1, p.y1)), splat(kExponent));
+    const Mask apart = any_bit(any_of(exponents<0>(p), exponents<1>(p)), splat(kExponent));
     return none(any_of(apart, at_least(most_ulp, close_to)));
   }
   [[gnu::always_inline]] void counts(const Pair<T>& p) {
@@ -292,13 +307,12 @@ struct Near {
     c.large += count(all_of(m0, at_most(p.u0, splat(large))), all_of(m1, at_most(p.u1, splat(large))));
     c.not_small += 32 - count(without(at_most(p.u0, splat(small)), m0), without(at_most(p.u1, splat(small)), m1));
     if constexpr (kWidened)
-      c.seed_exponent += count(any_bit(exponents(p.x0, p.y0), splat(kExponent)),
-                               any_bit(exponents(p.x1, p.y1), splat(kExponent)));
+      c.seed_exponent += count(any_bit(exponents<0>(p), splat(kExponent)), any_bit(exponents<1>(p), splat(kExponent)));
   }
   [[gnu::always_inline]] void pair(const Pair<T>& p, const Ints& most_ulp, float* delta) {
     ulp = larger(ulp, most_ulp);
-    pack(p.x0, p.y0, p.u0, delta);
-    pack(p.x1, p.y1, p.u1, delta + 16);
+    pack(p.a, p.b, p.u0, delta);
+    pack(p.a + B::kPack, p.b + B::kPack, p.u1, delta + 16);
   }
 };
 
@@ -392,7 +406,7 @@ template <class T>
 template <class T, bool kSeed>
 void near_segment(const Segment& s, RowState& r, Scratch& scratch) {
   using B = Bits<T>;
-  RowState before;
+  std::optional<RowState> before;
   Near<T, kSeed> near(s, r);
   const std::size_t whole = s.n - s.n % 32;
   std::size_t block = 16 * s.phase;
@@ -403,7 +417,7 @@ void near_segment(const Segment& s, RowState& r, Scratch& scratch) {
     const Ints most_ulp = larger(p.u0, p.u1);
     if (!near.close(p, most_ulp)) [[unlikely]] {
       if (!is_near<T>(most_ulp)) {
-        if (near.c.far_elements == 0) before = r;
+        if (!before) before = r;
         near.c.far_elements += 32;
         far_range<T>(s, i, i + 32, r, scratch);
         continue;
@@ -417,7 +431,7 @@ void near_segment(const Segment& s, RowState& r, Scratch& scratch) {
     store_sums(near.sums, r);
   } else {
     recount<T>(s, whole, scratch);
-    if (near.c.far_elements > 0) r = before;
+    if (before) r = *before;
     far_range<T>(s, 0, whole, r, scratch);
   }
   if (whole == s.n) return;

@@ -111,6 +111,10 @@ inline Ints as_ints(Floats a) { return {_mm256_castps_si256(a.l), _mm256_castps_
 inline Floats to_floats(Ints a) { return {_mm256_cvtepi32_ps(a.l), _mm256_cvtepi32_ps(a.h)}; }
 inline __m128i narrow(__m256i a) { return _mm_packus_epi32(_mm256_castsi256_si128(a), _mm256_extracti128_si256(a, 1)); }
 inline Floats from_half(Ints a) { return {_mm256_cvtph_ps(narrow(a.l)), _mm256_cvtph_ps(narrow(a.h))}; }
+inline Floats load_half(const std::byte* p) {
+  return {_mm256_cvtph_ps(_mm_loadu_si128(reinterpret_cast<const __m128i*>(p))),
+          _mm256_cvtph_ps(_mm_loadu_si128(reinterpret_cast<const __m128i*>(p + 16)))};
+}
 inline Floats round_to_half(Floats a) {
   return {_mm256_cvtph_ps(_mm256_cvtps_ph(a.l, _MM_FROUND_TO_NEAREST_INT)),
           _mm256_cvtph_ps(_mm256_cvtps_ph(a.h, _MM_FROUND_TO_NEAREST_INT))};
@@ -126,6 +130,7 @@ inline Doubles widen(__m256 a) {
 }
 inline Doubles low(Floats a) { return widen(a.l); }
 inline Doubles high(Floats a) { return widen(a.h); }
+inline Doubles load_widened(const std::byte* p) { return widen(_mm256_loadu_ps(reinterpret_cast<const float*>(p))); }
 inline Doubles plus(Doubles a, Doubles b) { return {_mm256_add_pd(a.l, b.l), _mm256_add_pd(a.h, b.h)}; }
 inline Doubles minus(Doubles a, Doubles b) { return {_mm256_sub_pd(a.l, b.l), _mm256_sub_pd(a.h, b.h)}; }
 inline Doubles times(Doubles a, Doubles b) { return {_mm256_mul_pd(a.l, b.l), _mm256_mul_pd(a.h, b.h)}; }

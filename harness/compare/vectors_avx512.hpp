@@ -71,12 +71,18 @@ inline Floats as_floats(Ints a) { return _mm512_castsi512_ps(a); }
 inline Ints as_ints(Floats a) { return _mm512_castps_si512(a); }
 inline Floats to_floats(Ints a) { return _mm512_cvtepi32_ps(a); }  // of integers below 2^24: exact
 inline Floats from_half(Ints a) { return _mm512_cvtph_ps(_mm512_cvtepi32_epi16(a)); }
+inline Floats load_half(const std::byte* p) {
+  return _mm512_cvtph_ps(_mm256_loadu_si256(reinterpret_cast<const __m256i*>(p)));
+}
 inline Floats round_to_half(Floats a) { return _mm512_cvtph_ps(_mm512_cvtps_ph(a, _MM_FROUND_TO_NEAREST_INT)); }
 inline Floats minus(Floats a, Floats b) { return _mm512_sub_ps(a, b); }
 inline Floats magnitude(Floats a) { return _mm512_abs_ps(a); }
 inline Floats larger(Floats a, Floats b) { return _mm512_max_ps(a, b); }
 inline Doubles low(Floats a) { return _mm512_cvtps_pd(_mm512_castps512_ps256(a)); }
 inline Doubles high(Floats a) { return _mm512_cvtps_pd(_mm512_extractf32x8_ps(a, 1)); }
+inline Doubles load_widened(const std::byte* p) {
+  return _mm512_cvtps_pd(_mm256_loadu_ps(reinterpret_cast<const float*>(p)));
+}
 inline Doubles plus(Doubles a, Doubles b) { return _mm512_add_pd(a, b); }
 inline Doubles minus(Doubles a, Doubles b) { return _mm512_sub_pd(a, b); }
 inline Doubles times(Doubles a, Doubles b) { return _mm512_mul_pd(a, b); }

@@ -149,6 +149,7 @@ inline Floats to_floats(const Ints& a) {
 inline Floats from_half(const Ints& a) {
   return make<Floats>([&](std::size_t i) { return f16_to_f32(static_cast<std::uint16_t>(a.v[i])); });
 }
+inline Floats load_half(const std::byte* p) { return from_half(load16(p)); }
 inline Floats round_to_half(const Floats& a) {
   return make<Floats>([&](std::size_t i) { return f16_to_f32(f32_to_f16(a.v[i])); });
 }
@@ -166,6 +167,11 @@ inline Doubles low(const Floats& a) {
 }
 inline Doubles high(const Floats& a) {
   return make<Doubles>([&](std::size_t i) { return static_cast<double>(a.v[8 + i]); });
+}
+inline Doubles load_widened(const std::byte* p) {
+  Vector<float, 8> narrow;
+  std::memcpy(&narrow, p, sizeof narrow);
+  return make<Doubles>([&](std::size_t i) { return static_cast<double>(narrow.v[i]); });
 }
 inline Doubles plus(const Doubles& a, const Doubles& b) {
   return make<Doubles>([&](std::size_t i) { return a.v[i] + b.v[i]; });
