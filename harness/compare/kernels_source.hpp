@@ -6,7 +6,6 @@
 // their own. Which way is taken depends on the data alone, so the result does not depend on the instruction set.
 #pragma once
 #include <bit>
-#include <optional>
 
 #include "compare/kernels.hpp"
 #include "compare/kernels_sums.hpp"
@@ -193,8 +192,18 @@ bool is_near(const Ints& most_ulp) {
   return none(at_least(most_ulp, splat(Bits<T>::kOctave)));
 }
 
+// Groups of 32 elements put aside for a loop of their own: a jump that depends on the data is rarely predicted.
+struct Groups {
+  std::uint16_t first[kSegment / 32 + 1];
+  std::size_t count = 0;
+  void add(std::size_t i, bool really) {
+    first[count] = static_cast<std::uint16_t>(i);
+    count += really;
+  }
+};
+
 struct NearCounts {
-  std::uint64_t far_elements = 0, mismatch = 0, large = 0, not_small = 0, seed_exponent = 0;
+  std::uint64_t mismatch = 0, large = 0, not_small = 0, seed_exponent = 0;
 };
 
 template <class T, bool kSeed>
@@ -271,9 +280,9 @@ void count_far_deltas(const Segment& s, RowState& r) {
 }
 
 template <class T, bool kSeed>
-void finish_near(const Near<T, kSeed>& near, const Segment& s, RowState& r) {
+void finish_near(const Near<T, kSeed>& near, std::size_t elements, const Segment& s, RowState& r) {
   const NearCounts& c = near.c;
-  const std::uint64_t elements = s.n - s.n % 32 - c.far_elements, equal = elements - sum(near.unequal);
+  const std::uint64_t equal = elements - sum(near.unequal);
   r.mismatch += c.mismatch;
   r.large += c.large;
   r.small += elements - c.not_small;
@@ -297,14 +306,26 @@ Ints load_some(const std::byte* p, std::size_t n) {
   return T::load(padded);
 }
 
+// n elements from i on.
+template <class T>
+[[gnu::always_inline]] inline void far_some(const Segment& s, std::size_t i, std::size_t n, RowState& r, FarSums& sums,
+                                            Scratch& scratch) {
+  using B = Bits<T>;
+  far_pack<T>(load_some<T>(s.a + i * B::kBytes, n), load_some<T>(s.b + i * B::kBytes, n), mask_of((1u << n) - 1), s, r,
+              sums, scratch.delta + i);
+}
 template <class T>
 [[gnu::noinline]] void far_range(const Segment& s, std::size_t from, std::size_t to, RowState& r, Scratch& scratch) {
-  using B = Bits<T>;
   FarSums sums = load_far_sums(r);
-  for (std::size_t i = from; i < to; i += 16) {
-    const std::size_t n = to - i < 16 ? to - i : 16;
-    far_pack<T>(load_some<T>(s.a + i * B::kBytes, n), load_some<T>(s.b + i * B::kBytes, n), mask_of((1u << n) - 1), s,
-                r, sums, scratch.delta + i);
+  for (std::size_t i = from; i < to; i += 16) far_some<T>(s, i, to - i < 16 ? to - i : 16, r, sums, scratch);
+  store_far_sums(sums, r);
+}
+template <class T>
+[[gnu::noinline]] void far_groups(const Segment& s, const Groups& groups, RowState& r, Scratch& scratch) {
+  FarSums sums = load_far_sums(r);
+  for (std::size_t g = 0; g < groups.count; ++g) {
+    far_some<T>(s, groups.first[g], 16, r, sums, scratch);
+    far_some<T>(s, groups.first[g] + 16u, 16, r, sums, scratch);
   }
   store_far_sums(sums, r);
 }
@@ -349,7 +370,7 @@ template <class T>
 template <class T, bool kSeed>
 void near_segment(const Segment& s, RowState& r, Scratch& scratch) {
   using B = Bits<T>;
-  std::optional<RowState> before;
+  Groups far, apart;
   Near<T, kSeed> near(s, r);
   const std::size_t whole = s.n - s.n % 32;
   std::size_t block = 16 * s.phase;
@@ -360,23 +381,21 @@ void near_segment(const Segment& s, RowState& r, Scratch& scratch) {
     prefetch<T>(s.b + i * B::kBytes);
     const Pair<T> p(s.a + i * B::kBytes, s.b + i * B::kBytes);
     const Ints most_ulp = larger(p.u0, p.u1);
-    if (!near.close(p, most_ulp)) [[unlikely]] {
-      if (!is_near<T>(most_ulp)) {
-        if (!before) before = r;
-        near.c.far_elements += 32;
-        far_range<T>(s, i, i + 32, r, scratch);
-        continue;
-      }
-      near.counts(p);
+    if (!is_near<T>(most_ulp)) [[unlikely]] {
+      far.add(i, true);
+      continue;
     }
+    apart.add(i, !near.close(p, most_ulp));
     near.pair(p, most_ulp, scratch.delta + i);
   }
   if (finite(near.sums)) {
-    finish_near(near, s, r);
+    for (std::size_t g = 0; g < apart.count; ++g)
+      near.counts(Pair<T>(s.a + apart.first[g] * B::kBytes, s.b + apart.first[g] * B::kBytes));
+    finish_near(near, whole - 32 * far.count, s, r);
     store_sums(near.sums, r);
+    far_groups<T>(s, far, r, scratch);
   } else {
     recount<T>(s, whole, scratch);
-    if (before) r = *before;
     far_range<T>(s, 0, whole, r, scratch);
   }
   if (whole == s.n) return;
