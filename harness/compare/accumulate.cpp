@@ -28,7 +28,7 @@ struct Walk {
   Scratch& scratch;
   DeltaSink sink;
   void* to;
-  RowResult out;
+  RowResult& out;
 
   // The next n elements, and the pairwise sum of their |a - b|.
   float take(std::size_t n) {
@@ -62,10 +62,17 @@ RowResult compare_row(const RowPlan& plan, const std::byte* a, const std::byte* 
   constexpr std::size_t kNumpyBuffer = 8192;
   const std::size_t block = plan.dtype == DType::kF16 ? kNumpyBuffer : n;
   const Limits lim = limits(plan.dtype, plan.parameters);
-  Walk walk{plan, {a, b, 0, lim.large, lim.small, plan.seed}, dtype_bits(plan.dtype) / 8, scratch, sink, to, {}};
-  for (std::size_t done = 0; done < n; done += block) walk.out.seed_sum += walk.take(std::min(block, n - done));
-  walk.out.n = n;
-  return walk.out;
+  RowResult out;
+  Walk walk{plan,
+            {a, b, 0, lim.large, lim.small, plan.seed, plan.step, plan.phase},
+            dtype_bits(plan.dtype) / 8,
+            scratch,
+            sink,
+            to,
+            out};
+  for (std::size_t done = 0; done < n; done += block) out.seed_sum += walk.take(std::min(block, n - done));
+  out.n = n;
+  return out;
 }
 
 void add_row(const RowResult& row, ElementStats& into) {
@@ -85,13 +92,17 @@ void add_row(const RowResult& row, ElementStats& into) {
   into.partition[2] += r.match_far;
   into.partition[3] += r.mismatch - r.mismatch_far;
   into.partition[4] += r.mismatch_far;
-  into.sum_delta += fold(r.lanes[RowState::kDelta]);
-  into.sum_abs_delta += fold(r.lanes[RowState::kAbsDelta]);
-  into.sum_sq_delta += fold(r.lanes[RowState::kSqDelta]);
-  into.sum_abs_b += fold(r.lanes[RowState::kAbsB]);
-  into.sum_sq_b += fold(r.lanes[RowState::kSqB]);
-  into.sum_sq_a += fold(r.lanes[RowState::kSqA]);
-  into.sum_ab += fold(r.lanes[RowState::kAb]);
+  const auto near = [&](RowState::Sum sum) { return fold(r.near[sum]); };
+  const auto both = [&](RowState::Sum sum) { return near(sum) + fold(r.far[sum]); };
+  into.sum_delta += both(RowState::kDelta);
+  into.sum_abs_delta += both(RowState::kAbsDelta);
+  into.sum_sq_delta += both(RowState::kSqDelta);
+  into.sum_abs_b += both(RowState::kAbsB);
+  into.sum_sq_b += both(RowState::kSqB);
+  // a = b + d. With denormals only, cancellation could leave less than nothing.
+  const double sq_a = near(RowState::kSqB) + 2 * near(RowState::kBd) + near(RowState::kSqDelta);
+  into.sum_sq_a += std::max(0.0, sq_a) + fold(r.far[RowState::kSqA]);
+  into.sum_ab += near(RowState::kSqB) + near(RowState::kBd) + fold(r.far[RowState::kAb]);
   into.max_abs_delta = std::max(into.max_abs_delta, r.max_abs_delta);
   into.ulp_max = std::max<std::uint64_t>(into.ulp_max, r.ulp_max);
 }
@@ -152,10 +163,8 @@ void drain_bins(Scratch& scratch, std::uint64_t ulp_max, std::vector<std::uint64
   // Octave o holds the distances 2^o to 2^(o+1) - 1 in 128 steps.
   const unsigned octaves = static_cast<unsigned>(std::bit_width(ulp_max));
   std::uint32_t* fine = scratch.bins[0];
-  for (std::size_t t = 1; t < 4; ++t) {
-    for (std::size_t i = 0; i < 1 + 128 * octaves; ++i) fine[i] += scratch.bins[t][i];
-    std::fill_n(scratch.bins[t], 1 + 128 * octaves, 0u);
-  }
+  for (std::size_t i = 0; i < 1 + 128 * octaves; ++i) fine[i] += scratch.bins[1][i];
+  std::fill_n(scratch.bins[1], 1 + 128 * octaves, 0u);
   histogram[0] += fine[0];
   // Below 2^8 each distance has its own bin, above it 16 steps make one.
   for (unsigned o = 0; o < octaves; ++o) {

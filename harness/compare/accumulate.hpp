@@ -14,6 +14,7 @@ struct RowPlan {
   MetricParameters parameters;
   bool seed = false;  // whether the seed profile's figures are wanted
   const Kernels* kernels = nullptr;
+  std::size_t step = 1, phase = 0;  // of the blocks of 16 elements, one in `step` stands for all in the histogram
 };
 RowPlan row_plan(DType dtype, const MetricParameters& parameters, bool seed, Isa isa = best_isa());
 

@@ -79,6 +79,9 @@ struct Task {
   const CalibratedLimit* limit = nullptr;  // calibrated
 };
 
+// From this many elements of a layer on, one in `kSampleStep` is enough for ulp quantiles that nothing is judged by.
+constexpr std::size_t kSampledFrom = 1u << 16, kSampleStep = 8;
+
 struct Plan {
   const Capture& a;
   const Capture& b;
@@ -88,6 +91,7 @@ struct Plan {
   std::vector<Task> tasks;
   bool keeps_cells = false, cell_quantiles = false;
   std::size_t chunks = 0;
+  bool sample = false;  // whether the ulp quantiles come from a sample
 
   std::size_t units() const { return header.layers.size() * chunks; }
   // Whether the seed's figures are needed, which only some layers are judged by.
@@ -118,6 +122,8 @@ Plan make_plan(const Capture& a, const Capture& b, std::span<const Profile> prof
     if (t.limit && std::isfinite(t.limit->ulp_p99_max)) plan.cell_quantiles = true;
     plan.tasks.push_back(t);
   }
+  const std::size_t elements = static_cast<std::size_t>(plan.header.hidden) * plan.header.positions.size();
+  plan.sample = !plan.cell_quantiles && elements >= kSampledFrom;
   return plan;
 }
 
@@ -178,11 +184,13 @@ Rows load_rows(const Plan& plan, std::int64_t layer, std::size_t chunk, Workspac
 
 // Every row in one pass: the seed's verdicts fall out on the way, the statistics are pooled.
 void walk_rows(const Plan& plan, std::int64_t layer, const Rows& rows, Workspace& work, Unit& unit) {
-  const detail::RowPlan row_plan = detail::row_plan(plan.dtype, plan.groups.front(), plan.seeds(layer));
+  detail::RowPlan row_plan = detail::row_plan(plan.dtype, plan.groups.front(), plan.seeds(layer));
+  row_plan.step = plan.sample ? kSampleStep : 1;
   ElementStats& pool = unit.pooled.front();
   pool.ulp_histogram.assign(kUlpBins, 0);
   work.cells.clear();
   for (std::size_t r = 0; r < rows.count; ++r) {
+    row_plan.phase = r % row_plan.step;  // no column is looked at more often than another
     const auto row =
         detail::compare_row(row_plan, rows.row_a(r).data(), rows.row_b(r).data(), rows.elements, work.scratch);
     if (row.state.special > 0 && unit.special == 0) unit.special_row = r, unit.special = row.state.special;

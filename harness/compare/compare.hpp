@@ -34,12 +34,14 @@ struct ElementStats {
   double sum_delta = 0, sum_abs_delta = 0, sum_sq_delta = 0, sum_abs_b = 0, sum_sq_b = 0, sum_sq_a = 0, sum_ab = 0,
          max_abs_delta = 0;
   // ulp distances, exact histogram by value below 256 and by powers of two (8 steps an octave) above: quantiles have a
-  // relative error of at most 1/8. kUlpBins entries, or none where quantiles were not asked for.
+  // relative error of at most 1/8. kUlpBins entries, or none where quantiles were not asked for. compare() may enter
+  // only a systematic sample (docs/metrics.md); ulp_max is of all elements.
   std::vector<std::uint64_t> ulp_histogram;
   std::uint64_t ulp_max = 0;
 
   void merge(const ElementStats& other);  // in a fixed order, so that sums do not depend on who computed which part
   std::uint64_t finite() const { return count - special - both_nonfinite; }    // elements behind the sums
+  std::uint64_t ulp_sample() const;                                            // elements in the ulp histogram
   std::uint64_t match() const { return count - special - exponent_mismatch; }  // |O|
   // Ratios of an empty set are NaN, so that every comparison with a threshold fails.
   double pe() const;

@@ -324,6 +324,38 @@ TEST_F(CompareCaptures, CalibratedUlpLimitUsesEachCell) {
 
 // 200,000 cells in 8 profiles: what is kept per cell would show. 64 MiB is what docs/metrics.md promises (for up to 16
 // threads).
+// Five standard errors of a rank; the values are independent.
+TEST_F(CompareCaptures, LargeLayersSampleTheUlpQuantiles) {
+  CaptureHeader h = header();
+  h.hidden = 2048;
+  h.layers = {16};
+  const auto value = [](std::uint64_t noise) {
+    return [noise](std::int64_t, std::int32_t position, std::int64_t i) {
+      const auto at = static_cast<std::uint64_t>(position * 2048 + i);
+      const double v = normal(11, 0, at);
+      return noise ? v * (1 + 1e-4 * normal(noise, 1, at)) : v;
+    };
+  };
+  const Capture a = capture(h, value(0)), b = capture(h, value(12));
+  const ElementStats all = element_stats(DType::kF32, a.states(16), b.states(16));
+  const ElementStats sampled = run(a, b, {"paper"})[0].layers[0].stats;
+  EXPECT_EQ(all.ulp_sample(), 50u * 2048);
+  EXPECT_EQ(sampled.ulp_sample(), 50u * 2048 / 8);
+  EXPECT_EQ(sampled.ulp_max, all.ulp_max);
+  EXPECT_EQ(to_json(sampled)["ulp_sample"], 50u * 2048 / 8);
+  for (double q : {0.5, 0.99}) {
+    const double error = 5 * std::sqrt(q * (1 - q) / (50.0 * 2048 / 8));
+    EXPECT_GE(sampled.ulp_quantile(q), all.ulp_quantile(q - error));
+    EXPECT_LE(sampled.ulp_quantile(q), all.ulp_quantile(std::min(1.0, q + error)));
+  }
+  Profile judged = Profile::load("paper").value();
+  judged.kind = Profile::Kind::kCalibrated;
+  judged.limits = {{"*", "*", 1, 1e9, "by hand"}};
+  const auto exact = compare(a, b, std::vector{judged});
+  ASSERT_TRUE(exact);
+  EXPECT_EQ((*exact)[0].layers[0].stats.ulp_histogram, all.ulp_histogram);
+}
+
 TEST_F(CompareCaptures, MemoryDoesNotGrowWithTheCells) {
   auto h = header();
   h.hidden = 8;

@@ -5,6 +5,7 @@
 #include <cassert>
 #include <cmath>
 #include <memory>
+#include <numeric>
 
 #include "compare/accumulate.hpp"
 
@@ -71,9 +72,12 @@ double ElementStats::cosine() const {
 double ElementStats::share_bit_equal() const { return ratio(bit_equal, count); }
 double ElementStats::share_sign_flips() const { return ratio(sign_flips, count); }
 
+std::uint64_t ElementStats::ulp_sample() const {
+  return std::accumulate(ulp_histogram.begin(), ulp_histogram.end(), std::uint64_t{0});
+}
 std::uint64_t ElementStats::ulp_quantile(double q) const {
-  const std::uint64_t n = count - special;
-  if (n == 0 || ulp_histogram.empty()) return 0;
+  const std::uint64_t n = ulp_sample();
+  if (n == 0) return 0;
   const auto rank = std::clamp<std::uint64_t>(static_cast<std::uint64_t>(std::ceil(q * static_cast<double>(n))), 1, n);
   std::uint64_t seen = 0;
   for (std::size_t i = 0; i < ulp_histogram.size(); ++i) {

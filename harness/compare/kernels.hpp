@@ -10,15 +10,15 @@
 
 namespace concord::detail {
 
-inline constexpr std::size_t kSegment = 1024;  // elements of one call: its differences stay in the first-level cache
+inline constexpr std::size_t kSegment = 2048;  // elements of one call: its differences stay in the first-level cache
 
 // ulp distances by their top eight bits: exact below 256, 128 steps an octave above. Bin 0 is distance 0.
 inline constexpr std::size_t kFineBins = 1 + 32 * 128;
 
 // What one thread needs while it works; none of it grows with the data.
 struct Scratch {
-  // Added to by every call; element i counts in table i mod 4, so that equal distances do not wait for each other.
-  alignas(64) std::uint32_t bins[4][kFineBins]{};
+  // Added to by every call; neighbours count in different tables, so that equal distances wait less for each other.
+  alignas(64) std::uint32_t bins[2][kFineBins]{};
   alignas(64) float delta[kSegment + 32];  // |a - b| in the arrays' own dtype, widened; set where seed is asked for
 };
 
@@ -28,13 +28,15 @@ struct Segment {
   std::size_t n;               // at most kSegment
   std::uint32_t large, small;  // raw mantissa gaps: large means >= large, small means <= small
   bool seed;                   // whether `delta` and `seed_exponent` are wanted
+  std::size_t step, phase;     // blocks of 16 elements with index % step == phase reach the histogram
 };
 
 // Counts and sums of one row. Element i of the row is added in lane i mod 8, in order of i; rows longer than a segment
-// are cut at multiples of eight.
+// are cut at multiples of eight. Elements that went through the full definitions have sums of their own.
 struct RowState {
-  enum Sum { kDelta, kAbsDelta, kSqDelta, kAbsB, kSqB, kSqA, kAb, kSums };
-  alignas(64) double lanes[kSums][8]{};
+  enum Sum { kDelta, kAbsDelta, kSqDelta, kAbsB, kSqB, kBd, kNearSums, kSqA = kBd, kAb, kFarSums };
+  alignas(64) double near[kNearSums][8]{};
+  alignas(64) double far[kFarSums][8]{};
   double max_abs_delta = 0;
   std::uint64_t special = 0, both_nonfinite = 0, bit_equal = 0, sign_flips = 0, mismatch = 0, large = 0, small = 0,
                 exact = 0, match_far = 0, mismatch_far = 0;  // far: |d| > 0.2 in a match, > 5 in a mismatch

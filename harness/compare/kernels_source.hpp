@@ -1,11 +1,14 @@
 // Included by each kernels_*.cpp after the vectors of its instruction set; everything here has internal linkage.
 //
-// Nearly all pairs of elements of two honest captures have one sign and lie within one octave ("near"): there the ulp
-// distance is the difference of the bits, and the quantities of docs/metrics.md follow from it and from which exponents
-// differ. 32 elements with any pair that is not near go through the full definitions instead (Far). Both add the same
-// numbers to the same sums in the same order, so which one was taken cannot show.
+// Nearly all pairs of elements of two honest captures have one sign and lie within one octave ("near"): there the float
+// difference is exact, the ulp distance is the difference of the bits, and the quantities of docs/metrics.md follow
+// from these. 32 elements with any pair that is not near go through the full definitions instead (Far), into sums of
+// their own. Which way is taken depends on the data alone, so the result does not depend on the instruction set.
 #pragma once
+#include <bit>
+
 #include "compare/kernels.hpp"
+#include "compare/kernels_sums.hpp"
 
 namespace concord::detail {
 namespace {
@@ -15,18 +18,27 @@ struct F32 {
   static constexpr bool kHalf = false;
   static Ints load(const std::byte* p) { return load32(p); }
   static Floats value(const Ints& x) { return as_floats(x); }
+  static Floats value_at(const std::byte* p) { return as_floats(load32(p)); }
+  static Doubles low_at(const std::byte* p) { return load_widened(p); }
+  static Doubles high_at(const std::byte* p) { return load_widened(p + 32); }
 };
 struct F16 {
   static constexpr unsigned kMantissa = 10, kWidth = 16;
   static constexpr bool kHalf = true;
   static Ints load(const std::byte* p) { return load16(p); }
   static Floats value(const Ints& x) { return from_half(x); }
+  static Floats value_at(const std::byte* p) { return load_half(p); }
+  static Doubles low_at(const std::byte* p) { return low(value_at(p)); }
+  static Doubles high_at(const std::byte* p) { return high(value_at(p)); }
 };
 struct BF16 {
   static constexpr unsigned kMantissa = 7, kWidth = 16;
   static constexpr bool kHalf = false;
   static Ints load(const std::byte* p) { return load16(p); }
   static Floats value(const Ints& x) { return as_floats(left<16>(x)); }
+  static Floats value_at(const std::byte* p) { return value(load(p)); }
+  static Doubles low_at(const std::byte* p) { return low(value_at(p)); }
+  static Doubles high_at(const std::byte* p) { return high(value_at(p)); }
 };
 
 template <class T>
@@ -36,83 +48,43 @@ struct Bits {
   static constexpr std::size_t kBytes = T::kWidth / 8, kPack = 16 * kBytes;
 };
 
-// --- sums ------------------------------------------------------------------------------------------------------------
-
-struct Sums {
-  Doubles delta, abs_delta, sq_delta, abs_b, sq_b, sq_a, ab;
-};
-
-// Near elements differ by a number of at most 24 bits (Sterbenz), so every product here is exact in double.
-inline void add_near(const Doubles& x, const Doubles& y, Sums& s) {
-  const Doubles d = minus(x, y);
-  s.delta = plus(s.delta, d);
-  s.abs_delta = plus(s.abs_delta, magnitude(d));
-  s.sq_delta = add_exact_product(s.sq_delta, d, d);
-  s.abs_b = plus(s.abs_b, magnitude(y));
-  s.sq_b = add_exact_product(s.sq_b, y, y);
-  s.sq_a = add_exact_product(s.sq_a, x, x);
-  s.ab = add_exact_product(s.ab, x, y);
-}
-inline Doubles add_far(const Doubles& x, const Doubles& y, Sums& s) {
-  const Doubles d = minus(x, y), ad = magnitude(d);
-  s.delta = plus(s.delta, d);
-  s.abs_delta = plus(s.abs_delta, ad);
-  s.sq_delta = plus(s.sq_delta, times(d, d));
-  s.abs_b = plus(s.abs_b, magnitude(y));
-  s.sq_b = add_exact_product(s.sq_b, y, y);
-  s.sq_a = add_exact_product(s.sq_a, x, x);
-  s.ab = add_exact_product(s.ab, x, y);
-  return ad;
-}
-
-inline Sums load_sums(const RowState& r) {
-  return {load_doubles(r.lanes[RowState::kDelta]),   load_doubles(r.lanes[RowState::kAbsDelta]),
-          load_doubles(r.lanes[RowState::kSqDelta]), load_doubles(r.lanes[RowState::kAbsB]),
-          load_doubles(r.lanes[RowState::kSqB]),     load_doubles(r.lanes[RowState::kSqA]),
-          load_doubles(r.lanes[RowState::kAb])};
-}
-inline void store_sums(const Sums& s, RowState& r) {
-  store(r.lanes[RowState::kDelta], s.delta);
-  store(r.lanes[RowState::kAbsDelta], s.abs_delta);
-  store(r.lanes[RowState::kSqDelta], s.sq_delta);
-  store(r.lanes[RowState::kAbsB], s.abs_b);
-  store(r.lanes[RowState::kSqB], s.sq_b);
-  store(r.lanes[RowState::kSqA], s.sq_a);
-  store(r.lanes[RowState::kAb], s.ab);
-}
-// Sums of finite numbers are finite in double: anything else says that an element was not.
-inline bool finite(const Sums& s) {
-  const Doubles room = minus(splat_double(__DBL_MAX__), plus(s.sq_a, s.sq_b));
-  return above_bits(room, -1) == 0xffu;
-}
-
 // --- the histogram of distances --------------------------------------------------------------------------------
 
 constexpr std::uint16_t kOneIsBinOne = (127u << 7) - 1;  // upper half of 1.0f, less one
 constexpr std::size_t kBinOfOne = 1, kBinOfTwo = 1 + 128, kBinOfThree = 1 + 128 + 64;
 
-using Bins = std::uint32_t (&)[4][kFineBins];
+using Bins = std::uint32_t (&)[2][kFineBins];
 
 // Indices are read back from memory: taking a register apart costs more of what is scarce here.
-inline void keep_in_memory(std::uint16_t* index) {
-  asm volatile("" : "+m"(*reinterpret_cast<std::uint16_t(*)[32]>(index)));
-}
-template <int kCount>
-inline void bump(Bins bins, const std::uint16_t* index, std::uint32_t by) {
-#pragma GCC unroll 32
-  for (int i = 0; i < kCount; i += 4) {
+[[gnu::always_inline]] inline void bump(Bins bins, const Ints& as_float, std::uint32_t by) {
+  alignas(64) std::uint16_t index[16];
+  store_upper_halves(index, as_float, kOneIsBinOne);
+  asm volatile("" : "+m"(index));
+#pragma GCC unroll 16
+  for (int i = 0; i < 16; i += 4) {
     std::uint64_t four;
     __builtin_memcpy(&four, index + i, sizeof four);
     bins[0][four & 0xffff] += by;
     bins[1][four >> 16 & 0xffff] += by;
-    bins[2][four >> 32 & 0xffff] += by;
-    bins[3][four >> 48] += by;
+    bins[0][four >> 32 & 0xffff] += by;
+    bins[1][four >> 48] += by;
   }
 }
-// Distances below 2^24 are exact floats, whose upper half is the exponent and seven more bits.
-inline void near_bins(const Ints& u, const Ints& v, std::uint16_t* index) {
-  store_upper_halves(index, as_ints(to_floats(u)), as_ints(to_floats(v)), kOneIsBinOne);
-  keep_in_memory(index);
+// Where all distances are 0, 1, 2 or 3 each is counted by comparing.
+[[gnu::always_inline]] inline void near_bins(const Ints& u, Bins bins, std::uint32_t by) {
+  if (none(at_least(u, splat(4)))) {
+    const auto up_to = [&](std::uint32_t n) {
+      return static_cast<std::uint32_t>(__builtin_popcount(bits(at_most(u, splat(n)))));
+    };
+    const std::uint32_t zero = up_to(0), one = up_to(1), two = up_to(2);
+    bins[0][0] += by * zero;
+    bins[0][kBinOfOne] += by * (one - zero);
+    bins[0][kBinOfTwo] += by * (two - one);
+    bins[0][kBinOfThree] += by * (16 - two);
+    return;
+  }
+  // Distances below 2^24 are exact floats, whose upper half is the exponent and seven more bits.
+  bump(bins, as_ints(to_floats(u)), by);
 }
 inline Ints wide_float(const Ints& u) {
   const Ints shifted = plus(as_ints(to_floats(right<8>(u))), splat(8u << 23));
@@ -153,12 +125,9 @@ inline std::uint64_t ones(Mask m) { return static_cast<std::uint64_t>(__builtin_
 inline std::uint64_t ones(std::uint32_t m) { return static_cast<std::uint64_t>(__builtin_popcount(m)); }
 
 // Those not counted go to bin 0 and are taken out again.
-inline void far_bins(const Ints& u, Mask counted_u, const Ints& v, Mask counted_v, Bins bins, std::uint32_t by) {
-  alignas(64) std::uint16_t index[32];
-  store_upper_halves(index, wide_float(pick(counted_u, u)), wide_float(pick(counted_v, v)), kOneIsBinOne);
-  keep_in_memory(index);
-  bump<32>(bins, index, by);
-  bins[0][0] -= by * (32 - count(counted_u, counted_v));
+inline void far_bins(const Ints& u, Mask counted, Bins bins, std::uint32_t by) {
+  bump(bins, wide_float(pick(counted, u)), by);
+  bins[0][0] -= by * static_cast<std::uint32_t>(16 - ones(counted));
 }
 
 template <class T>
@@ -188,10 +157,10 @@ Floats seed_delta(const Ints& a, const Ints& b) {
     return d;
 }
 
-// 16 elements, of which `valid` are there; the others must be zeros on both sides. Returns the distances.
+// 16 elements, of which `valid` are there; the others must be zeros on both sides.
 template <class T>
-[[gnu::always_inline]] inline Ints far_pack(const Ints& a, const Ints& b, Mask valid, const Segment& s, RowState& r,
-                                            Sums& sums, float* delta, Mask& counted) {
+[[gnu::always_inline]] inline void far_pack(const Ints& a, const Ints& b, Mask valid, const Segment& s, RowState& r,
+                                            FarSums& sums, float* delta) {
   const Far<T> f(a, b, valid);
   far_counts(f, valid, s, r);
   if (s.seed) store(delta, seed_delta<T>(a, b));
@@ -202,86 +171,19 @@ template <class T>
   r.mismatch_far += ones(mismatch & (above_bits(first, 5) | above_bits(second, 5) << 8));
   const double most = largest(larger(first, second));
   r.max_abs_delta = r.max_abs_delta > most ? r.max_abs_delta : most;
-  counted = without(valid, f.special);
-  return f.ulp;
 }
 
 // --- near --------------------------------------------------------------------------------
 
 template <class T>
 struct Pair {  // 32 elements of both sides
+  static constexpr std::size_t kPack = Bits<T>::kPack;
+  const std::byte *a, *b;
   Ints x0, x1, y0, y1, u0, u1;
-  Pair(const std::byte* a, const std::byte* b)
-      : x0(T::load(a)), x1(T::load(a + Bits<T>::kPack)), y0(T::load(b)), y1(T::load(b + Bits<T>::kPack)) {
+  Pair(const std::byte* at_a, const std::byte* at_b)
+      : a(at_a), b(at_b), x0(T::load(a)), x1(T::load(a + kPack)), y0(T::load(b)), y1(T::load(b + kPack)) {
     u0 = magnitude(minus(x0, y0));
     u1 = magnitude(minus(x1, y1));
-  }
-};
-
-struct NearCounts {
-  std::uint64_t mismatch = 0, large = 0, small = 0, zero = 0, seed_exponent = 0;
-};
-
-template <class T>
-struct Near {
-  using B = Bits<T>;
-  const Segment& s;
-  Scratch& scratch;
-  Sums sums;
-  NearCounts c;
-  Floats most = splat_float(0);
-  Ints ulp = splat(0);
-
-  // The histogram is scalar work: it is spread among the vector work.
-  template <bool kDistances>
-  void pack(const Ints& x, const Ints& y, std::size_t i, const std::uint16_t* index) {
-    const Floats fx = T::value(x), fy = T::value(y), ad = magnitude(minus(fx, fy));
-    most = larger(most, ad);
-    if (s.seed) store(scratch.delta + i, T::kHalf ? round_to_half(ad) : ad);
-    if constexpr (kDistances) bump<8>(scratch.bins, index, 1);
-    add_near(low(fx), low(fy), sums);
-    if constexpr (kDistances) bump<8>(scratch.bins, index + 8, 1);
-    add_near(high(fx), high(fy), sums);
-  }
-  void counts(const Pair<T>& p) {
-    const Ints inf = splat(B::kInf), small = splat(s.small), large = splat(B::kOctave - s.large);
-    const Mask m0 = any_bit(differ(p.x0, p.y0), inf), m1 = any_bit(differ(p.x1, p.y1), inf);
-    c.mismatch += count(m0, m1);
-    // Exponents that differ by one: the raw mantissas are an octave less the distance apart.
-    c.large += count(all_of(m0, at_most(p.u0, large)), all_of(m1, at_most(p.u1, large)));
-    c.small += count(without(at_most(p.u0, small), m0), without(at_most(p.u1, small), m1));
-    if constexpr (T::kHalf) {  // the seed looks at the exponents after widening, where denormals have their own
-      const auto seed = [](const Ints& x, const Ints& y) {
-        return any_bit(differ(as_ints(T::value(x)), as_ints(T::value(y))), splat(0x7f800000u));
-      };
-      c.seed_exponent += count(seed(p.x0, p.y0), seed(p.x1, p.y1));
-    }
-  }
-  // Where all distances are 0, 1, 2 or 3 each is counted by comparing.
-  static constexpr std::uint32_t kFew = 4;
-  void few_distances(const Pair<T>& p) {
-    const auto up_to = [&](std::uint32_t n) { return count(at_most(p.u0, splat(n)), at_most(p.u1, splat(n))); };
-    const std::uint32_t zero = up_to(0), one = up_to(1), two = up_to(2);
-    c.zero += zero;
-    scratch.bins[0][0] += zero;
-    scratch.bins[0][kBinOfOne] += one - zero;
-    scratch.bins[0][kBinOfTwo] += two - one;
-    scratch.bins[0][kBinOfThree] += 32 - two;
-  }
-  void pair(const Pair<T>& p, const Ints& most_ulp, std::size_t i) {
-    ulp = larger(ulp, most_ulp);
-    counts(p);
-    if (none(at_least(most_ulp, splat(kFew)))) {
-      few_distances(p);
-      pack<false>(p.x0, p.y0, i, nullptr);
-      pack<false>(p.x1, p.y1, i + 16, nullptr);
-      return;
-    }
-    c.zero += count(equal(p.u0, splat(0)), equal(p.u1, splat(0)));
-    alignas(64) std::uint16_t index[32];
-    near_bins(p.u0, p.u1, index);
-    pack<true>(p.x0, p.y0, i, index);
-    pack<true>(p.x1, p.y1, i + 16, index + 16);
   }
 };
 
@@ -289,6 +191,74 @@ template <class T>
 bool is_near(const Ints& most_ulp) {
   return none(at_least(most_ulp, splat(Bits<T>::kOctave)));
 }
+
+// Groups of 32 elements put aside for a loop of their own: a jump that depends on the data is rarely predicted.
+struct Groups {
+  std::uint16_t first[kSegment / 32 + 1];
+  std::size_t count = 0;
+  void add(std::size_t i, bool really) {
+    first[count] = static_cast<std::uint16_t>(i);
+    count += really;
+  }
+};
+
+struct NearCounts {
+  std::uint64_t mismatch = 0, large = 0, not_small = 0, seed_exponent = 0;
+};
+
+template <class T, bool kSeed>
+struct Near {
+  using B = Bits<T>;
+  Sums sums;
+  // Signs that differ are more than an octave apart.
+  std::uint32_t small, large;
+  NearCounts c;
+  Ints close_to, ulp = splat(0), most = splat(0), unequal = splat(0);  // most: the bits of a float
+
+  Near(const Segment& s, const RowState& r)
+      : sums(load_sums(r)),
+        small(s.small),
+        large(B::kOctave - s.large),
+        close_to(splat(s.small < B::kOctave ? s.small + 1 : B::kOctave)) {}
+
+  [[gnu::always_inline]] void pack(const std::byte* a, const std::byte* b, const Ints& u, float* delta) {
+    const Floats y = T::value_at(b), d = minus(T::value_at(a), y), ad = magnitude(d);
+    most = larger(most, as_ints(ad));
+    unequal = plus(unequal, smaller(u, splat(1)));
+    if constexpr (kSeed) store(delta, ad);  // a half difference needs no rounding here, either
+    add_near(low(d), T::low_at(b), sums);
+    add_near(high(d), T::high_at(b), sums);
+  }
+  // The seed looks at the exponents after widening, where denormal halves have their own.
+  static constexpr bool kWidened = T::kHalf && kSeed;
+  template <int kWhich>
+  [[gnu::always_inline]] static Ints exponents(const Pair<T>& p) {
+    constexpr std::size_t kAt = kWhich * Bits<T>::kPack;
+    if constexpr (kWidened) return differ(as_ints(T::value_at(p.a + kAt)), as_ints(T::value_at(p.b + kAt)));
+    return kWhich ? differ(p.x1, p.y1) : differ(p.x0, p.y0);
+  }
+  static constexpr std::uint32_t kExponent = kWidened ? 0x7f800000u : B::kInf;
+  // All 32 have equal exponents and a small distance: nothing to count.
+  [[gnu::always_inline]] bool close(const Pair<T>& p, const Ints& most_ulp) const {
+    const Mask apart = any_bit(any_of(exponents<0>(p), exponents<1>(p)), splat(kExponent));
+    return none(any_of(apart, at_least(most_ulp, close_to)));
+  }
+  [[gnu::always_inline]] void counts(const Pair<T>& p) {
+    const Ints inf = splat(B::kInf);
+    const Mask m0 = any_bit(differ(p.x0, p.y0), inf), m1 = any_bit(differ(p.x1, p.y1), inf);
+    c.mismatch += count(m0, m1);
+    // Exponents that differ by one: the raw mantissas are an octave less the distance apart.
+    c.large += count(all_of(m0, at_most(p.u0, splat(large))), all_of(m1, at_most(p.u1, splat(large))));
+    c.not_small += 32 - count(without(at_most(p.u0, splat(small)), m0), without(at_most(p.u1, splat(small)), m1));
+    if constexpr (kWidened)
+      c.seed_exponent += count(any_bit(exponents<0>(p), splat(kExponent)), any_bit(exponents<1>(p), splat(kExponent)));
+  }
+  [[gnu::always_inline]] void pair(const Pair<T>& p, const Ints& most_ulp, float* delta) {
+    ulp = larger(ulp, most_ulp);
+    pack(p.a, p.b, p.u0, delta);
+    pack(p.a + B::kPack, p.b + B::kPack, p.u1, delta + 16);
+  }
+};
 
 // The two counts that need |d| itself, for the pairs that were near; only where some |d| is that large.
 template <class T>
@@ -309,17 +279,18 @@ void count_far_deltas(const Segment& s, RowState& r) {
   }
 }
 
-template <class T>
-void finish_near(const Near<T>& near, const Segment& s, RowState& r) {
+template <class T, bool kSeed>
+void finish_near(const Near<T, kSeed>& near, std::size_t elements, const Segment& s, RowState& r) {
   const NearCounts& c = near.c;
+  const std::uint64_t equal = elements - sum(near.unequal);
   r.mismatch += c.mismatch;
   r.large += c.large;
-  r.small += c.small;
-  r.exact += c.zero;
-  r.bit_equal += c.zero;
+  r.small += elements - c.not_small;
+  r.exact += equal;
+  r.bit_equal += equal;
   r.seed_exponent += T::kHalf ? c.seed_exponent : c.mismatch;
   const std::uint32_t ulp = largest(near.ulp);
-  const float most = largest(near.most);
+  const float most = std::bit_cast<float>(largest(near.most));
   r.ulp_max = r.ulp_max > ulp ? r.ulp_max : ulp;
   r.max_abs_delta = r.max_abs_delta > most ? r.max_abs_delta : most;
   if (most >= 0.2f) count_far_deltas<T>(s, r);
@@ -335,79 +306,106 @@ Ints load_some(const std::byte* p, std::size_t n) {
   return T::load(padded);
 }
 
-// n elements from `i` on, at most 32.
+// n elements from i on.
 template <class T>
-[[gnu::always_inline]] inline void far_pair(const Segment& s, std::size_t i, std::size_t n, RowState& r, Sums& sums,
+[[gnu::always_inline]] inline void far_some(const Segment& s, std::size_t i, std::size_t n, RowState& r, FarSums& sums,
                                             Scratch& scratch) {
   using B = Bits<T>;
-  const std::size_t n0 = n < 16 ? n : 16, n1 = n - n0;
-  const std::byte *a = s.a + i * B::kBytes, *b = s.b + i * B::kBytes;
-  const Mask all0 = mask_of((1u << n0) - 1), all1 = mask_of((1u << n1) - 1);
-  Mask counted0, counted1;
-  const Ints u = far_pack<T>(load_some<T>(a, n0), load_some<T>(b, n0), all0, s, r, sums, scratch.delta + i, counted0);
-  const Ints v = far_pack<T>(load_some<T>(a + n0 * B::kBytes, n1), load_some<T>(b + n0 * B::kBytes, n1), all1, s, r,
-                             sums, scratch.delta + i + 16, counted1);
-  far_bins(u, counted0, v, counted1, scratch.bins, 1);
+  far_pack<T>(load_some<T>(s.a + i * B::kBytes, n), load_some<T>(s.b + i * B::kBytes, n), mask_of((1u << n) - 1), s, r,
+              sums, scratch.delta + i);
 }
 template <class T>
-[[gnu::noinline]] void far_range(const Segment& s, std::size_t from, std::size_t to, RowState& r, Sums& sums,
-                                 Scratch& scratch) {
-  for (std::size_t i = from; i < to; i += 32) far_pair<T>(s, i, to - i < 32 ? to - i : 32, r, sums, scratch);
+[[gnu::noinline]] void far_range(const Segment& s, std::size_t from, std::size_t to, RowState& r, Scratch& scratch) {
+  FarSums sums = load_far_sums(r);
+  for (std::size_t i = from; i < to; i += 16) far_some<T>(s, i, to - i < 16 ? to - i : 16, r, sums, scratch);
+  store_far_sums(sums, r);
+}
+template <class T>
+[[gnu::noinline]] void far_groups(const Segment& s, const Groups& groups, RowState& r, Scratch& scratch) {
+  FarSums sums = load_far_sums(r);
+  for (std::size_t g = 0; g < groups.count; ++g) {
+    far_some<T>(s, groups.first[g], 16, r, sums, scratch);
+    far_some<T>(s, groups.first[g] + 16u, 16, r, sums, scratch);
+  }
+  store_far_sums(sums, r);
 }
 
-// Takes back what the near pass counted before it met an element that is not finite.
+// The distances of the block of n <= 16 elements from i on, added `by` times.
 template <class T>
-void undo_bins(const Segment& s, Scratch& scratch) {
+[[gnu::noinline]] void far_block(const Segment& s, std::size_t i, std::size_t n, Bins bins, std::uint32_t by) {
   using B = Bits<T>;
-  const Mask all = mask_of(0xffffu);
-  alignas(64) std::uint16_t index[32];
-  for (std::size_t i = 0; i + 32 <= s.n; i += 32) {
-    const Pair<T> p(s.a + i * B::kBytes, s.b + i * B::kBytes);
-    if (is_near<T>(larger(p.u0, p.u1))) {
-      near_bins(p.u0, p.u1, index);
-      bump<32>(scratch.bins, index, 0u - 1);
-    } else {
-      const Far<T> first(p.x0, p.y0, all), second(p.x1, p.y1, all);
-      far_bins(first.ulp, without(all, first.special), second.ulp, without(all, second.special), scratch.bins, 0u - 1);
-    }
+  const Mask valid = mask_of((1u << n) - 1);
+  const Far<T> f(load_some<T>(s.a + i * B::kBytes, n), load_some<T>(s.b + i * B::kBytes, n), valid);
+  far_bins(f.ulp, without(valid, f.special), bins, by);
+}
+template <class T>
+[[gnu::always_inline]] inline void count_block(const Segment& s, std::size_t i, Bins bins, std::uint32_t by) {
+  using B = Bits<T>;
+  const Ints u = magnitude(minus(T::load(s.a + i * B::kBytes), T::load(s.b + i * B::kBytes)));
+  if (is_near<T>(u)) [[likely]] {
+    near_bins(u, bins, by);
+  } else {
+    far_block<T>(s, i, 16, bins, by);
   }
 }
 
-// Copies keep the running sums of the caller in registers: nothing holds their address.
+// Of the first `whole` elements, a multiple of 32, the near pass counted the blocks as if all elements were finite:
+// that is taken back.
 template <class T>
-[[gnu::noinline]] void far_32(const Segment& s, std::size_t i, RowState& r, Sums& sums, Scratch& scratch) {
-  far_pair<T>(s, i, 32, r, sums, scratch);
+[[gnu::noinline]] void recount(const Segment& s, std::size_t whole, Scratch& scratch) {
+  for (std::size_t i = 16 * s.phase; i < whole; i += 16 * s.step) {
+    count_block<T>(s, i, scratch.bins, 0u - 1);
+    far_block<T>(s, i, 16, scratch.bins, 1);
+  }
 }
 
+// The arithmetic of a group fills the processor's window, so that memory would be waited for. Rows follow one another;
+// a prefetch past the end of the files does nothing.
+constexpr std::size_t kAhead = 2048;
 template <class T>
-void segment(const Segment& s, RowState& state, Scratch& scratch) {
+[[gnu::always_inline]] inline void prefetch(const std::byte* p) {
+  for (std::size_t line = 0; line < 2 * Bits<T>::kPack; line += 64) __builtin_prefetch(p + kAhead + line);
+}
+
+template <class T, bool kSeed>
+void near_segment(const Segment& s, RowState& r, Scratch& scratch) {
   using B = Bits<T>;
-  RowState r = state;
-  Near<T> near{s, scratch, load_sums(r), {}};
+  Groups far, apart;
+  Near<T, kSeed> near(s, r);
   const std::size_t whole = s.n - s.n % 32;
+  std::size_t block = 16 * s.phase;
   for (std::size_t i = 0; i < whole; i += 32) {
+    // Counting distances is scalar work that runs beside the vector work.
+    for (; block < i + 32; block += 16 * s.step) count_block<T>(s, block, scratch.bins, 1);
+    prefetch<T>(s.a + i * B::kBytes);
+    prefetch<T>(s.b + i * B::kBytes);
     const Pair<T> p(s.a + i * B::kBytes, s.b + i * B::kBytes);
     const Ints most_ulp = larger(p.u0, p.u1);
     if (!is_near<T>(most_ulp)) [[unlikely]] {
-      Sums copy = near.sums;
-      far_32<T>(s, i, r, copy, scratch);
-      near.sums = copy;
+      far.add(i, true);
       continue;
     }
-    near.pair(p, most_ulp, i);
+    apart.add(i, !near.close(p, most_ulp));
+    near.pair(p, most_ulp, scratch.delta + i);
   }
-  Sums sums = near.sums;
-  if (finite(sums)) {
-    finish_near(near, s, r);
+  if (finite(near.sums)) {
+    for (std::size_t g = 0; g < apart.count; ++g)
+      near.counts(Pair<T>(s.a + apart.first[g] * B::kBytes, s.b + apart.first[g] * B::kBytes));
+    finish_near(near, whole - 32 * far.count, s, r);
+    store_sums(near.sums, r);
+    far_groups<T>(s, far, r, scratch);
   } else {
-    undo_bins<T>(s, scratch);
-    r = state;
-    sums = load_sums(r);
-    far_range<T>(s, 0, whole, r, sums, scratch);
+    recount<T>(s, whole, scratch);
+    far_range<T>(s, 0, whole, r, scratch);
   }
-  far_range<T>(s, whole, s.n, r, sums, scratch);
-  store_sums(sums, r);
-  state = r;
+  if (whole == s.n) return;
+  far_range<T>(s, whole, s.n, r, scratch);
+  for (; block < s.n; block += 16 * s.step)
+    far_block<T>(s, block, s.n - block < 16 ? s.n - block : 16, scratch.bins, 1);
+}
+template <class T>
+void segment(const Segment& s, RowState& r, Scratch& scratch) {
+  return s.seed ? near_segment<T, true>(s, r, scratch) : near_segment<T, false>(s, r, scratch);
 }
 
 // --- seed --------------------------------------------------------------------------------

@@ -16,9 +16,12 @@ struct Outcome {
   std::vector<std::uint32_t> bins;
 };
 
-Outcome outcome(Isa isa, DType dtype, std::span<const std::byte> a, std::span<const std::byte> b) {
+Outcome outcome(Isa isa, DType dtype, std::span<const std::byte> a, std::span<const std::byte> b, std::size_t step = 1,
+                std::size_t phase = 0) {
   const auto scratch = std::make_unique<detail::Scratch>();
-  const auto plan = detail::row_plan(dtype, {}, true, isa);
+  auto plan = detail::row_plan(dtype, {}, true, isa);
+  plan.step = step;
+  plan.phase = phase;
   Outcome out{detail::compare_row(plan, a.data(), b.data(), a.size() * 8 / dtype_bits(dtype), *scratch), {}};
   out.bins.resize(detail::kFineBins);  // which of the tables counted an element is nobody's promise
   for (const auto& table : scratch->bins)
@@ -28,9 +31,12 @@ Outcome outcome(Isa isa, DType dtype, std::span<const std::byte> a, std::span<co
 
 void expect_same(const Outcome& got, const Outcome& want, const std::string& what) {
   const auto &g = got.row.state, &w = want.row.state;
-  for (std::size_t s = 0; s < detail::RowState::kSums; ++s)
-    for (std::size_t l = 0; l < 8; ++l)
-      expect_same_bits(g.lanes[s][l], w.lanes[s][l], what + " sum " + std::to_string(s));
+  for (std::size_t l = 0; l < 8; ++l) {
+    for (std::size_t s = 0; s < detail::RowState::kNearSums; ++s)
+      expect_same_bits(g.near[s][l], w.near[s][l], what + " near sum " + std::to_string(s));
+    for (std::size_t s = 0; s < detail::RowState::kFarSums; ++s)
+      expect_same_bits(g.far[s][l], w.far[s][l], what + " far sum " + std::to_string(s));
+  }
   const auto counts = [](const Outcome& o) {
     const auto& r = o.row.state;
     return std::vector<std::uint64_t>{r.special, r.both_nonfinite, r.bit_equal,      r.sign_flips,    r.mismatch,
@@ -70,7 +76,7 @@ std::vector<Pair> inputs(DType dtype) {
     out.push_back(out[1 + 3 * ((out.size() - 1) / 3)]);
     out.back().b = out.back().a;
   }
-  Pair one_nan = noisy_pair(dtype, 2048, 1e-4, 5);  // met after a thousand ordinary elements
+  Pair one_nan = noisy_pair(dtype, 5000, 1e-4, 5);  // met after a thousand ordinary elements
   const std::size_t width = dtype_bits(dtype) / 8;
   for (auto* side : {&one_nan.a, &one_nan.b})
     for (std::size_t i = 0; i < width; ++i) (*side)[1001 * width + i] = std::byte(0x7f);
@@ -95,8 +101,30 @@ TEST_P(EveryIsa, EqualsThePortableOneBitForBit) {
   }
 }
 
-INSTANTIATE_TEST_SUITE_P(Kernels, EveryIsa, ::testing::Values(Isa::kAvx2, Isa::kAvx512),
-                         [](const auto& i) { return i.param == Isa::kAvx2 ? "avx2" : "avx512"; });
+INSTANTIATE_TEST_SUITE_P(Kernels, EveryIsa, ::testing::Values(Isa::kPortable, Isa::kAvx2, Isa::kAvx512),
+                         [](const auto& i) {
+                           return i.param == Isa::kPortable ? "portable" : i.param == Isa::kAvx2 ? "avx2" : "avx512";
+                         });
+
+// Every block of 16 elements is in the sample of one phase, and the histogram is all that sampling changes.
+TEST_P(EveryIsa, SamplesOfAllPhasesMakeTheWholeHistogram) {
+  if (!detail::available(GetParam())) GTEST_SKIP() << "this processor lacks it";
+  for (DType dtype : kFloats) {
+    std::size_t which = 0;
+    for (const Pair& p : inputs(dtype)) {
+      const std::string what = std::string(dtype_name(dtype)) + " input " + std::to_string(which++);
+      Outcome whole = outcome(GetParam(), dtype, p.a, p.b), parts;
+      parts.bins.resize(detail::kFineBins);
+      for (std::size_t phase = 0; phase < 8; ++phase) {
+        Outcome one = outcome(GetParam(), dtype, p.a, p.b, 8, phase);
+        for (std::size_t i = 0; i < detail::kFineBins; ++i) parts.bins[i] += one.bins[i];
+        one.bins = whole.bins;
+        expect_same(one, whole, what);
+      }
+      EXPECT_EQ(parts.bins, whole.bins) << what;
+    }
+  }
+}
 
 // The counts that the other tau groups are given alone are those of the pass.
 TEST(Kernels, GapsAloneEqualThePass) {

@@ -71,6 +71,7 @@ OrderedJson to_json(const ElementStats& s) {
           {"ulp_p50", s.ulp_quantile(0.5)},
           {"ulp_p99", s.ulp_quantile(0.99)},
           {"ulp_max", s.ulp_max},
+          {"ulp_sample", s.ulp_sample()},
           {"partition", partition_json(s)}};
 }
 

@@ -48,6 +48,8 @@ inline Ints plus(Ints a, Ints b) { return {_mm256_add_epi32(a.l, b.l), _mm256_ad
 inline Ints minus(Ints a, Ints b) { return {_mm256_sub_epi32(a.l, b.l), _mm256_sub_epi32(a.h, b.h)}; }
 inline Ints magnitude(Ints a) { return {_mm256_abs_epi32(a.l), _mm256_abs_epi32(a.h)}; }
 inline Ints larger(Ints a, Ints b) { return {_mm256_max_epu32(a.l, b.l), _mm256_max_epu32(a.h, b.h)}; }
+inline Ints smaller(Ints a, Ints b) { return {_mm256_min_epu32(a.l, b.l), _mm256_min_epu32(a.h, b.h)}; }
+inline Ints any_of(Ints a, Ints b) { return {_mm256_or_si256(a.l, b.l), _mm256_or_si256(a.h, b.h)}; }
 inline Ints both(Ints a, Ints b) { return {_mm256_and_si256(a.l, b.l), _mm256_and_si256(a.h, b.h)}; }
 inline Ints differ(Ints a, Ints b) { return {_mm256_xor_si256(a.l, b.l), _mm256_xor_si256(a.h, b.h)}; }
 template <int kBits>
@@ -109,6 +111,10 @@ inline Ints as_ints(Floats a) { return {_mm256_castps_si256(a.l), _mm256_castps_
 inline Floats to_floats(Ints a) { return {_mm256_cvtepi32_ps(a.l), _mm256_cvtepi32_ps(a.h)}; }
 inline __m128i narrow(__m256i a) { return _mm_packus_epi32(_mm256_castsi256_si128(a), _mm256_extracti128_si256(a, 1)); }
 inline Floats from_half(Ints a) { return {_mm256_cvtph_ps(narrow(a.l)), _mm256_cvtph_ps(narrow(a.h))}; }
+inline Floats load_half(const std::byte* p) {
+  return {_mm256_cvtph_ps(_mm_loadu_si128(reinterpret_cast<const __m128i*>(p))),
+          _mm256_cvtph_ps(_mm_loadu_si128(reinterpret_cast<const __m128i*>(p + 16)))};
+}
 inline Floats round_to_half(Floats a) {
   return {_mm256_cvtph_ps(_mm256_cvtps_ph(a.l, _MM_FROUND_TO_NEAREST_INT)),
           _mm256_cvtph_ps(_mm256_cvtps_ph(a.h, _MM_FROUND_TO_NEAREST_INT))};
@@ -124,6 +130,7 @@ inline Doubles widen(__m256 a) {
 }
 inline Doubles low(Floats a) { return widen(a.l); }
 inline Doubles high(Floats a) { return widen(a.h); }
+inline Doubles load_widened(const std::byte* p) { return widen(_mm256_loadu_ps(reinterpret_cast<const float*>(p))); }
 inline Doubles plus(Doubles a, Doubles b) { return {_mm256_add_pd(a.l, b.l), _mm256_add_pd(a.h, b.h)}; }
 inline Doubles minus(Doubles a, Doubles b) { return {_mm256_sub_pd(a.l, b.l), _mm256_sub_pd(a.h, b.h)}; }
 inline Doubles times(Doubles a, Doubles b) { return {_mm256_mul_pd(a.l, b.l), _mm256_mul_pd(a.h, b.h)}; }
@@ -136,13 +143,11 @@ inline Doubles add_exact_product(Doubles sum, Doubles a, Doubles b) {
   return {_mm256_fmadd_pd(a.l, b.l, sum.l), _mm256_fmadd_pd(a.h, b.h, sum.h)};
 }
 
-inline void store_upper_halves(std::uint16_t* p, Ints a, Ints b, std::uint16_t offset) {
+inline void store_upper_halves(std::uint16_t* p, Ints a, std::uint16_t offset) {
   const __m256i less = _mm256_set1_epi16(static_cast<short>(offset));
-  const auto pack = [&](__m256i x, __m256i y) {
-    return _mm256_subs_epu16(_mm256_packus_epi32(_mm256_srli_epi32(x, 16), _mm256_srli_epi32(y, 16)), less);
-  };
-  _mm256_store_si256(reinterpret_cast<__m256i*>(p), pack(a.l, b.l));
-  _mm256_store_si256(reinterpret_cast<__m256i*>(p + 16), pack(a.h, b.h));
+  const __m256i upper = _mm256_packus_epi32(_mm256_srli_epi32(a.l, 16), _mm256_srli_epi32(a.h, 16));
+  // Packing works within halves of a register: the quarters come out as 0, 2, 1, 3.
+  _mm256_store_si256(reinterpret_cast<__m256i*>(p), _mm256_permute4x64_epi64(_mm256_subs_epu16(upper, less), 0xd8));
 }
 
 template <class T, int kCount>
@@ -155,6 +160,13 @@ inline std::uint32_t largest(Ints a) {
   alignas(32) std::uint32_t v[16];
   store(v, a);
   return largest_of(v);
+}
+inline std::uint32_t sum(Ints a) {
+  alignas(32) std::uint32_t v[16];
+  store(v, a);
+  std::uint32_t total = 0;
+  for (std::uint32_t x : v) total += x;
+  return total;
 }
 inline float largest(Floats a) {
   alignas(32) float v[16];

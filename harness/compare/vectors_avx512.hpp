@@ -31,6 +31,8 @@ inline Ints plus(Ints a, Ints b) { return _mm512_add_epi32(a, b); }
 inline Ints minus(Ints a, Ints b) { return _mm512_sub_epi32(a, b); }
 inline Ints magnitude(Ints a) { return _mm512_abs_epi32(a); }
 inline Ints larger(Ints a, Ints b) { return _mm512_max_epu32(a, b); }
+inline Ints smaller(Ints a, Ints b) { return _mm512_min_epu32(a, b); }
+inline Ints any_of(Ints a, Ints b) { return _mm512_or_si512(a, b); }
 inline Ints both(Ints a, Ints b) { return _mm512_and_si512(a, b); }
 inline Ints differ(Ints a, Ints b) { return _mm512_xor_si512(a, b); }
 template <int kBits>
@@ -69,12 +71,18 @@ inline Floats as_floats(Ints a) { return _mm512_castsi512_ps(a); }
 inline Ints as_ints(Floats a) { return _mm512_castps_si512(a); }
 inline Floats to_floats(Ints a) { return _mm512_cvtepi32_ps(a); }  // of integers below 2^24: exact
 inline Floats from_half(Ints a) { return _mm512_cvtph_ps(_mm512_cvtepi32_epi16(a)); }
+inline Floats load_half(const std::byte* p) {
+  return _mm512_cvtph_ps(_mm256_loadu_si256(reinterpret_cast<const __m256i*>(p)));
+}
 inline Floats round_to_half(Floats a) { return _mm512_cvtph_ps(_mm512_cvtps_ph(a, _MM_FROUND_TO_NEAREST_INT)); }
 inline Floats minus(Floats a, Floats b) { return _mm512_sub_ps(a, b); }
 inline Floats magnitude(Floats a) { return _mm512_abs_ps(a); }
 inline Floats larger(Floats a, Floats b) { return _mm512_max_ps(a, b); }
 inline Doubles low(Floats a) { return _mm512_cvtps_pd(_mm512_castps512_ps256(a)); }
 inline Doubles high(Floats a) { return _mm512_cvtps_pd(_mm512_extractf32x8_ps(a, 1)); }
+inline Doubles load_widened(const std::byte* p) {
+  return _mm512_cvtps_pd(_mm256_loadu_ps(reinterpret_cast<const float*>(p)));
+}
 inline Doubles plus(Doubles a, Doubles b) { return _mm512_add_pd(a, b); }
 inline Doubles minus(Doubles a, Doubles b) { return _mm512_sub_pd(a, b); }
 inline Doubles times(Doubles a, Doubles b) { return _mm512_mul_pd(a, b); }
@@ -83,15 +91,15 @@ inline Doubles larger(Doubles a, Doubles b) { return _mm512_max_pd(a, b); }
 // sum + a * b where the product is exact, so that one rounding and two are the same.
 inline Doubles add_exact_product(Doubles sum, Doubles a, Doubles b) { return _mm512_fmadd_pd(a, b, sum); }
 
-// The upper halves of 32 words, less `offset` or 0, in any order.
-inline void store_upper_halves(std::uint16_t* p, Ints a, Ints b, std::uint16_t offset) {
-  const Ints upper = _mm512_mask_blend_epi16(0xaaaaaaaa, _mm512_srli_epi32(a, 16), b);
-  const Ints index = _mm512_subs_epu16(upper, _mm512_set1_epi16(static_cast<short>(offset)));
-  _mm256_store_si256(reinterpret_cast<__m256i*>(p), _mm512_castsi512_si256(index));
-  _mm256_store_si256(reinterpret_cast<__m256i*>(p + 16), _mm512_extracti64x4_epi64(index, 1));
+// The upper halves of the words, less `offset` or 0.
+inline void store_upper_halves(std::uint16_t* p, Ints a, std::uint16_t offset) {
+  const __m256i upper = _mm512_cvtepi32_epi16(_mm512_srli_epi32(a, 16));
+  _mm256_store_si256(reinterpret_cast<__m256i*>(p),
+                     _mm256_subs_epu16(upper, _mm256_set1_epi16(static_cast<short>(offset))));
 }
 
 inline std::uint32_t largest(Ints a) { return _mm512_reduce_max_epu32(a); }
+inline std::uint32_t sum(Ints a) { return static_cast<std::uint32_t>(_mm512_reduce_add_epi32(a)); }
 inline float largest(Floats a) { return _mm512_reduce_max_ps(a); }
 inline double largest(Doubles a) { return _mm512_reduce_max_pd(a); }
 

@@ -80,6 +80,12 @@ inline Ints magnitude(const Ints& a) {
 inline Ints larger(const Ints& a, const Ints& b) {
   return make<Ints>([&](std::size_t i) { return a.v[i] > b.v[i] ? a.v[i] : b.v[i]; });
 }
+inline Ints smaller(const Ints& a, const Ints& b) {
+  return make<Ints>([&](std::size_t i) { return a.v[i] < b.v[i] ? a.v[i] : b.v[i]; });
+}
+inline Ints any_of(const Ints& a, const Ints& b) {
+  return make<Ints>([&](std::size_t i) { return a.v[i] | b.v[i]; });
+}
 inline Ints both(const Ints& a, const Ints& b) {
   return make<Ints>([&](std::size_t i) { return a.v[i] & b.v[i]; });
 }
@@ -143,6 +149,7 @@ inline Floats to_floats(const Ints& a) {
 inline Floats from_half(const Ints& a) {
   return make<Floats>([&](std::size_t i) { return f16_to_f32(static_cast<std::uint16_t>(a.v[i])); });
 }
+inline Floats load_half(const std::byte* p) { return from_half(load16(p)); }
 inline Floats round_to_half(const Floats& a) {
   return make<Floats>([&](std::size_t i) { return f16_to_f32(f32_to_f16(a.v[i])); });
 }
@@ -160,6 +167,11 @@ inline Doubles low(const Floats& a) {
 }
 inline Doubles high(const Floats& a) {
   return make<Doubles>([&](std::size_t i) { return static_cast<double>(a.v[8 + i]); });
+}
+inline Doubles load_widened(const std::byte* p) {
+  Vector<float, 8> narrow;
+  std::memcpy(&narrow, p, sizeof narrow);
+  return make<Doubles>([&](std::size_t i) { return static_cast<double>(narrow.v[i]); });
 }
 inline Doubles plus(const Doubles& a, const Doubles& b) {
   return make<Doubles>([&](std::size_t i) { return a.v[i] + b.v[i]; });
@@ -180,13 +192,18 @@ inline Doubles add_exact_product(const Doubles& sum, const Doubles& a, const Dou
   return make<Doubles>([&](std::size_t i) { return sum.v[i] + a.v[i] * b.v[i]; });
 }
 
-inline void store_upper_halves(std::uint16_t* p, const Ints& a, const Ints& b, std::uint16_t offset) {
-  for (std::size_t i = 0; i < 32; ++i) {
-    const std::uint32_t word = (i < 16 ? a.v[i] : b.v[i - 16]) >> 16;
+inline void store_upper_halves(std::uint16_t* p, const Ints& a, std::uint16_t offset) {
+  for (std::size_t i = 0; i < 16; ++i) {
+    const std::uint32_t word = a.v[i] >> 16;
     p[i] = static_cast<std::uint16_t>(word > offset ? word - offset : 0);
   }
 }
 
+inline std::uint32_t sum(const Ints& a) {
+  std::uint32_t total = 0;
+  for (std::uint32_t x : a.v) total += x;
+  return total;
+}
 template <class T, std::size_t kCount>
 T largest(const Vector<T, kCount>& a) {
   T most = a.v[0];
