@@ -4,7 +4,7 @@
 #define CONCORD_LANES 16
 #define CONCORD_FMA 1
 #include "simd.hpp"
-#include "tiles.hpp"
+#include "tile_sums.hpp"
 
 namespace cpu {
 namespace {
@@ -63,14 +63,7 @@ inline __m512i nibble_pairs(__m512i words, unsigned j, __m512i table, __m512i of
 }
 
 template <std::size_t R, std::size_t N>
-struct Sums {
-  Vec acc[R][N];
-  Sums() {
-#pragma GCC unroll 8
-    for (std::size_t r = 0; r < R; ++r)
-#pragma GCC unroll 8
-      for (std::size_t v = 0; v < N; ++v) acc[r][v] = zero();
-  }
+struct Sums : TileSums<R, N> {
   // Two inputs: pairs w[v] times token r's pair. `left` 1: the second input does not exist.
   void step(const __m512i (&w)[N], const std::uint16_t* x, std::size_t x_stride, std::size_t left) {
 #pragma GCC unroll 8
@@ -79,21 +72,7 @@ struct Sums {
       if (left > 1) __builtin_memcpy(&pair, x + r * x_stride, 4);
       const __m512i b = _mm512_set1_epi32(static_cast<int>(pair));
 #pragma GCC unroll 8
-      for (std::size_t v = 0; v < N; ++v) acc[r][v] = _mm512_dpbf16_ps(acc[r][v], bf(w[v]), bf(b));
-    }
-  }
-  void give(const TileCall& c, const std::uint16_t* scales, bool fresh) const {
-#pragma GCC unroll 8
-    for (std::size_t v = 0; v < N; ++v) {
-      const Vec scale = scales ? load_f16(scales + v * kVec) : zero();
-#pragma GCC unroll 8
-      for (std::size_t r = 0; r < R; ++r) {
-        float* to = c.sums + r * c.stride + v * kVec;
-        if (scales)
-          store(to, fresh ? mul(acc[r][v], scale) : multiply_add(acc[r][v], scale, load(to)));
-        else
-          store(to, fresh ? acc[r][v] : add(load(to), acc[r][v]));
-      }
+      for (std::size_t v = 0; v < N; ++v) this->acc[r][v] = _mm512_dpbf16_ps(this->acc[r][v], bf(w[v]), bf(b));
     }
   }
 };

@@ -1,7 +1,7 @@
 // The float32 tiles of one instruction set. Define CONCORD_TILES, CONCORD_TILES_NAME, CONCORD_TILE_ROWS and
 // CONCORD_TILE_BLOCK besides what simd.hpp needs, then include.
 #include "simd.hpp"
-#include "tiles.hpp"
+#include "tile_sums.hpp"
 
 namespace cpu {
 namespace {
@@ -17,35 +17,14 @@ inline Vec form_load(const std::byte* p) {
 constexpr int nibble_shift(std::size_t j) { return static_cast<int>((j % 2) * 16 + (j / 2) * 4); }
 
 template <std::size_t R, std::size_t N>
-struct Sums {
-  Vec acc[R][N];
-  Sums() {
-#pragma GCC unroll 8
-    for (std::size_t r = 0; r < R; ++r)
-#pragma GCC unroll 8
-      for (std::size_t v = 0; v < N; ++v) acc[r][v] = zero();
-  }
+struct Sums : TileSums<R, N> {
   // One input: w[v] times token r's number.
   void step(const Vec (&w)[N], const float* x, std::size_t x_stride) {
 #pragma GCC unroll 8
     for (std::size_t r = 0; r < R; ++r) {
       const Vec b = all(x[r * x_stride]);
 #pragma GCC unroll 8
-      for (std::size_t v = 0; v < N; ++v) acc[r][v] = multiply_add(b, w[v], acc[r][v]);
-    }
-  }
-  void give(const TileCall& c, const std::uint16_t* scales, bool fresh) const {
-#pragma GCC unroll 8
-    for (std::size_t v = 0; v < N; ++v) {
-      const Vec scale = scales ? load_f16(scales + v * kVec) : zero();
-#pragma GCC unroll 8
-      for (std::size_t r = 0; r < R; ++r) {
-        float* to = c.sums + r * c.stride + v * kVec;
-        if (scales)
-          store(to, fresh ? mul(acc[r][v], scale) : multiply_add(acc[r][v], scale, load(to)));
-        else
-          store(to, fresh ? acc[r][v] : add(load(to), acc[r][v]));
-      }
+      for (std::size_t v = 0; v < N; ++v) this->acc[r][v] = multiply_add(b, w[v], this->acc[r][v]);
     }
   }
 };

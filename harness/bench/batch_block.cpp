@@ -14,14 +14,10 @@ std::vector<std::vector<std::int32_t>> prompts_of(const Session& s, std::int64_t
   return out;
 }
 
-std::int64_t step_of(const Session& s, std::int64_t count) {
-  return s.options->chunk > 0 ? std::min(s.options->chunk, count) : count;
-}
-
 }  // namespace
 
 Result<Block> batch_prefill_block(Session& s) {
-  const std::int64_t batch = s.options->batch, n = std::max<std::int64_t>(1, s.options->prefill / batch), step = step_of(s, n);
+  const std::int64_t batch = s.options->batch, n = std::max<std::int64_t>(1, s.options->prefill / batch), step = s.step_of(n);
   const auto sequences = static_cast<double>(batch), all = static_cast<double>(batch * n);
   Block b{.name = "batch_prefill",
           .title = fmt::format("prefill {} x {}", batch, n),

@@ -46,10 +46,6 @@ Result<std::int64_t> feed(Decoder& decoder, std::span<const std::int32_t> tokens
   return rows;
 }
 
-std::int64_t step_of(const Session& s, std::int64_t count) {
-  return s.options->chunk > 0 ? std::min(s.options->chunk, count) : count;
-}
-
 bool all_finite(std::span<const std::byte> bytes, DType dtype) {
   const std::size_t count = bytes.size() * 8 / dtype_bits(dtype);
   for (std::size_t i = 0; i < count; ++i)
@@ -75,7 +71,7 @@ Result<double> prefill_once(Session& s, std::int64_t count, FinalStates& states)
   states.bytes.reserve(row_bytes(s) * tokens.size());
   const HiddenSink sink = states.sink(s);
   const Stopwatch watch;
-  CONCORD_TRY(const std::int64_t rows, feed(*s.decoder, tokens, step_of(s, count), &sink));
+  CONCORD_TRY(const std::int64_t rows, feed(*s.decoder, tokens, s.step_of(count), &sink));
   CONCORD_CHECK(s.decoder->logits(rows - 1, 1));
   CONCORD_CHECK(s.device->synchronize());
   return watch.seconds();
@@ -89,7 +85,7 @@ Result<double> decode_once(Session& s, FinalStates& states) {
   states = {};
   states.bytes.reserve(row_bytes(s) * static_cast<std::size_t>(o.decode));
   const HiddenSink sink = states.sink(s);
-  CONCORD_CHECK(feed(*s.decoder, context, step_of(s, std::max<std::int64_t>(1, o.context)), nullptr));
+  CONCORD_CHECK(feed(*s.decoder, context, s.step_of(std::max<std::int64_t>(1, o.context)), nullptr));
   CONCORD_CHECK(s.device->synchronize());
   const Stopwatch watch;
   std::vector<float> logits(static_cast<std::size_t>(s.spec().vocab));
@@ -153,8 +149,8 @@ RunRequest request_of(const Session& s, Workload workload, CapturePlan plan, con
 Result<double> plain_run(Session& s, std::span<const std::int32_t> tokens) {
   const auto count = static_cast<std::int64_t>(tokens.size());
   const Stopwatch watch;
-  CONCORD_TRY(Decoder decoder, Decoder::create(*s.device, *s.model, count, step_of(s, count)));
-  CONCORD_TRY(const std::int64_t rows, feed(decoder, tokens, step_of(s, count), nullptr));
+  CONCORD_TRY(Decoder decoder, Decoder::create(*s.device, *s.model, count, s.step_of(count)));
+  CONCORD_TRY(const std::int64_t rows, feed(decoder, tokens, s.step_of(count), nullptr));
   CONCORD_CHECK(decoder.logits(rows - 1, 1));
   CONCORD_CHECK(s.device->synchronize());
   return watch.seconds();
@@ -169,7 +165,7 @@ Result<Block> prefill_block(Session& s) {
           .tokens = static_cast<double>(n),
           .matmul_flops = s.cost.matmul_flops(static_cast<double>(n), 1),
           .attention_flops = s.cost.attention_flops(0, n),
-          .bytes = s.cost.prefill_bytes(n, step_of(s, n)),
+          .bytes = s.cost.prefill_bytes(n, s.step_of(n)),
           .samples = {},
           .before = {},
           .after = {}};

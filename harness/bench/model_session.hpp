@@ -21,6 +21,9 @@ struct Session {
   std::optional<Arithmetic> arithmetic;
 
   const ModelSpec& spec() const { return model->spec(); }
+  std::int64_t step_of(std::int64_t count) const {  // tokens in one step of a prefill
+    return options->chunk > 0 ? std::min(options->chunk, count) : count;
+  }
 };
 
 // The final-norm states of one timed run, kept so that the first run can be held against the last.

@@ -3,25 +3,11 @@
 #include <atomic>
 #include <cstdlib>
 #include <cstring>
-#include <new>
 #include <random>
 #include <set>
 
+#include "base/counting_new.hpp"
 #include "capture/testing.hpp"
-
-namespace {
-std::atomic<std::size_t> allocations{0};
-}  // namespace
-
-// Counts what the program allocates; the queue is to allocate nothing once it runs. Not inlined, because the compiler
-// would then see malloc's memory go to a delete that it believes to be its own.
-[[gnu::noinline]] void* operator new(std::size_t size) {
-  ++allocations;
-  if (void* p = std::malloc(size)) return p;
-  throw std::bad_alloc();
-}
-[[gnu::noinline]] void operator delete(void* p) noexcept { std::free(p); }
-[[gnu::noinline]] void operator delete(void* p, std::size_t) noexcept { std::free(p); }
 
 namespace concord {
 namespace {
@@ -129,9 +115,9 @@ TEST_F(Queue, BlocksAreReusedAndNothingIsAllocatedOnTheWay) {
   ASSERT_TRUE(queue);
   ASSERT_TRUE(feed(**queue, h, DType::kF32, 0, 100, &blocks));
   EXPECT_EQ(blocks.size(), 3u);
-  const std::size_t before = allocations;
+  const std::uint64_t before = testing_support::allocations();
   ASSERT_TRUE(feed(**queue, h, DType::kF32, 100, 90));
-  EXPECT_EQ(allocations - before, 0u);
+  EXPECT_EQ(testing_support::allocations() - before, 0u);
   ASSERT_TRUE(feed(**queue, h, DType::kF32, 190, 10, &blocks));
   EXPECT_EQ(blocks.size(), 3u);
   EXPECT_TRUE((*queue)->finish(h.tokens, h.provenance));

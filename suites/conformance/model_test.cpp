@@ -4,7 +4,7 @@
 //   1e-12  the reference device (float64) against the NumPy decoder (float64): rounding of two different orders of summation over a few layers
 //   1e-5   float32 arithmetic against float64, relative L2 of a hidden-state row. Correct float32 engines reach 1e-6 to 8e-6 (docs/conformance.md), the mildest
 //          real deviation seen, a half-precision KV cache, gives 7e-4.
-#include "counting_new.hpp"
+#include "base/counting_new.hpp"
 #include "model/sampler.hpp"
 #include "states.hpp"
 
