@@ -38,7 +38,7 @@ std::unique_ptr<concord_weight> prepare_weight(concord_device& device, const con
   device.parallel(stored.rows, stored.cols, [&](std::size_t begin, std::size_t end) {
     for (std::size_t r = begin; r < end; ++r) concord_abi::weight_row(stored, r, plain.data() + r * stored.cols);
   });
-  w->library = device.onednn->pack(plain.data(), stored.rows, stored.cols);
+  w->onednn = device.onednn->pack(plain.data(), stored.rows, stored.cols);
   return w;
 }
 
@@ -47,7 +47,7 @@ void weight_row(concord_device& device, concord_weight& w, std::size_t r, float*
   const std::size_t cols = w.packed.cols;
   if (w.plain.empty()) {
     std::vector<float> plain(w.packed.rows * cols);
-    device.onednn->unpack(w.library, w.packed.rows, cols, plain.data());
+    device.onednn->unpack(w.onednn, w.packed.rows, cols, plain.data());
     w.plain = std::move(plain);
   }
   std::memcpy(out, w.plain.data() + r * cols, cols * sizeof(float));

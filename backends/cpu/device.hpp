@@ -21,7 +21,7 @@ struct AttentionRun {  // consecutive tokens of one sequence, with rising cache 
 
 struct concord_weight {
   cpu::PackedWeight packed;  // cpu:onednn: its shape alone
-  dnnl::memory library;      // cpu:onednn
+  dnnl::memory onednn;       // cpu:onednn
   std::vector<float> plain;  // cpu:onednn: row-major copy, made by the first EMBEDDING
 };
 

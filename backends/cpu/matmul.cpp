@@ -182,7 +182,7 @@ void onednn_matmul(Context& c, const float* bias) {
   constexpr std::size_t kPiece = 64;  // what combine() takes at once
   if (!direct && d.y_wide.size() < tokens * n) d.y_wide.resize(tokens * n);
   float* sums = direct ? reinterpret_cast<float*>(concord_abi::bytes_of(y)) : d.y_wide.data();
-  const std::string& impl = d.onednn->run(operand(d, c.call.in[0]), w.library, bias, sums, tokens, n, w.packed.cols);
+  const std::string& impl = d.onednn->run(operand(d, c.call.in[0]), w.onednn, bias, sums, tokens, n, w.packed.cols);
   if (impl.find("ref") != std::string::npos) ++d.fallbacks;  // the library's plain loops, not a kernel for this processor
   static const std::string version = onednn_version();
   std::snprintf(c.witness.kernel, sizeof c.witness.kernel, "matmul: onednn %s %s f32", version.c_str(), impl.c_str());
