@@ -124,7 +124,7 @@ std::string render(const CompareBenchReport& r) {
   std::string out =
       fmt::format("captures  {} elements of {} each, {} mapped together", m.elements, m.dtype, mib(m.bytes));
   if (r.options.synthetic)
-    out += fmt::format(", synthetic: hidden size {}, seed {}", r.options.synthetic->hidden, r.options.synthetic->seed);
+    out += fmt::format(", synthetic: hidden size {}, noise {}, seed {}", r.options.synthetic->hidden, r.options.synthetic->noise, r.options.synthetic->seed);
   out += fmt::format("\nprofiles  {}\nthreads   {}, {} repetitions\n", fmt::join(m.verdicts, ", "), r.options.threads,
                      m.samples.size());
   out += fmt::format("\n{:<12}{:>10}{:>10}{:>10}{:>9}{:>14}\n", "", "median s", "least s", "most s", "GB/s",

@@ -119,7 +119,7 @@ OrderedJson to_json(const CompareBenchReport& r) {
                 {"dtype", m.dtype},
                 {"mapped_bytes", m.bytes}};
   if (r.options.synthetic)
-    j["synthetic"] = {{"hidden", r.options.synthetic->hidden}, {"seed", r.options.synthetic->seed}};
+    j["synthetic"] = {{"hidden", r.options.synthetic->hidden}, {"noise", r.options.synthetic->noise}, {"seed", r.options.synthetic->seed}};
   else
     j["captures"] = {r.options.subject, r.options.reference};
   j.update(samples_json(m.samples));

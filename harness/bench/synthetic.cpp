@@ -76,7 +76,7 @@ Rows make_rows(const SyntheticSpec& spec, std::int64_t first, std::int64_t count
   tbb::parallel_for(std::size_t{0}, n / 4, [&](std::size_t i) {
     const auto value = gaussian4(spec.seed, 0, start + i), noise = gaussian4(spec.seed, 1, start + i);
     std::array<float, 4> changed;
-    for (std::size_t k = 0; k < 4; ++k) changed[k] = value[k] * (1 + 1e-3f * noise[k]);
+    for (std::size_t k = 0; k < 4; ++k) changed[k] = value[k] * (1 + static_cast<float>(spec.noise) * noise[k]);
     convert_floats(DType::kF32, reinterpret_cast<const std::byte*>(value.data()), spec.dtype,
                    rows.b.data() + 4 * i * width, 4);
     convert_floats(DType::kF32, reinterpret_cast<const std::byte*>(changed.data()), spec.dtype,

@@ -1,4 +1,4 @@
-// Two captures of invented states for measuring the comparison: b is Gaussian, a = b * (1 + 1e-3 * noise), both rounded
+// Two captures of invented states for measuring the comparison: b is Gaussian, a = b * (1 + noise * another), both rounded
 // once to the dtype.
 #pragma once
 #include <cstdint>
@@ -31,6 +31,7 @@ struct SyntheticSpec {
   std::int64_t hidden = 4096;
   DType dtype = DType::kF32;
   std::uint64_t seed = 1;
+  double noise = 1e-3;  // relative standard deviation of a from b; 0: a = b
   std::int64_t positions() const;
   std::int64_t unit() const { return kSyntheticLayers * hidden; }
 };

@@ -99,6 +99,7 @@ struct CompareArguments {
   std::uint64_t elements = 0;
   std::int64_t hidden = 4096;
   std::uint64_t seed = 1;
+  double noise = 1e-3;
   std::string dtype = "f32", json;
 };
 
@@ -119,7 +120,7 @@ Status run_compare(CompareArguments a) {
   if (a.elements > 0) {
     const DType dtype = a.dtype == "f32" ? DType::kF32 : a.dtype == "f16" ? DType::kF16 : DType::kBF16;
     o.synthetic = bench::SyntheticSpec{
-        .elements = static_cast<std::int64_t>(a.elements), .hidden = a.hidden, .dtype = dtype, .seed = a.seed};
+        .elements = static_cast<std::int64_t>(a.elements), .hidden = a.hidden, .dtype = dtype, .seed = a.seed, .noise = a.noise};
   }
   CONCORD_TRY(const bench::CompareBenchReport report, bench::bench_compare(o, Context::stop()));
   return publish(report, a.json);
@@ -138,6 +139,9 @@ void add_compare(CLI::App& parent, Context& context) {
       ->check(CLI::Range(std::uint64_t{1}, std::uint64_t{1} << 34));
   c->add_option("--dtype", a->dtype, "Of the synthetic captures: f32, f16, bf16")
       ->check(CLI::IsMember({"f32", "f16", "bf16"}))
+      ->capture_default_str();
+  c->add_option("--noise", a->noise, "Relative difference of the synthetic captures: 0 for equal ones, 1 for the worst case")
+      ->check(CLI::Range(0.0, 1.0))
       ->capture_default_str();
   c->add_option("--hidden", a->hidden, "Hidden size of the synthetic captures")
       ->check(CLI::Range(4, 1 << 20))

@@ -1,6 +1,5 @@
 // `concord capture`: one prover or verifier run, its hidden states into a capture file.
 #include <fmt/format.h>
-#include <unistd.h>
 
 #include <algorithm>
 #include <memory>
@@ -79,15 +78,6 @@ void print(const Options& o, const RunRequest& r, const RunOutcome& out, const O
   if (o.replay.empty()) return;
   const auto equal = std::count_if(out.margins.begin(), out.margins.end(), [](const TokenMargin& m) { return m.margin == 0; });
   fmt::print("check     {} of {} tokens are the verifier's own choice\n", equal, out.margins.size());
-}
-
-// On a terminal only: how far a worker has loaded its model.
-Worker::LoadingStep loading_line(const std::string& model) {
-  if (!::isatty(STDERR_FILENO)) return {};
-  return [model](std::uint64_t done, std::uint64_t total) {
-    fmt::print(stderr, "\r\x1b[K{}", done < total ? fmt::format("loading {}: {} of {} tensors", printable(model, 60), done, total) : "");
-    std::fflush(stderr);
-  };
 }
 
 Status run(const Options& o, Context& context) {

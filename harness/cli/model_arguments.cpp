@@ -1,9 +1,11 @@
 #include "cli/model_arguments.hpp"
 
 #include <fmt/format.h>
+#include <unistd.h>
 
 #include <filesystem>
 
+#include "base/text.hpp"
 #include "experiment/suite.hpp"
 
 namespace concord::cli {
@@ -43,6 +45,14 @@ Result<std::vector<Workload>> open_workloads(const std::string& argument, const 
   }
   if (out.empty()) return fail(ErrorKind::kNothingRun, "workload.unknown_prompt", fmt::format("no prompt \"{}\" in this file", id), file);
   return out;
+}
+
+Worker::LoadingStep loading_line(const std::string& model) {
+  if (!::isatty(STDERR_FILENO)) return {};
+  return [model](std::uint64_t done, std::uint64_t total) {
+    fmt::print(stderr, "\r\x1b[K{}", done < total ? fmt::format("loading {}: {} of {} tensors", printable(model, 60), done, total) : "");
+    std::fflush(stderr);
+  };
 }
 
 }  // namespace concord::cli

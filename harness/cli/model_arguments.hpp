@@ -6,6 +6,7 @@
 #include <vector>
 
 #include "checkpoint/checkpoint.hpp"
+#include "experiment/worker.hpp"
 #include "model/spec.hpp"
 #include "model/tokens.hpp"
 #include "model/workload.hpp"
@@ -23,5 +24,8 @@ Result<OpenedModel> open_model(const std::string& path);
 
 // FILE, FILE:ID, or empty (the workload file whose tokenizer is the model's). Every workload is bound to the model.
 Result<std::vector<Workload>> open_workloads(const std::string& argument, const OpenedModel& model);
+
+// How far a worker has loaded its model, on a terminal; empty elsewhere.
+Worker::LoadingStep loading_line(const std::string& model);
 
 }  // namespace concord::cli

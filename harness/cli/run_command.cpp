@@ -175,13 +175,14 @@ Result<std::unique_ptr<Plan>> make_plan(const Options& o, const Context& context
   return p;
 }
 
-RunProgress terminal_progress() {
+RunProgress terminal_progress(const std::string& model) {
   if (!::isatty(STDERR_FILENO)) return {};
   return {.before = [](const PlannedCase& c, std::size_t done, std::size_t total) {
             fmt::print(stderr, "\r\x1b[K[{}/{}] {}", done + 1, total, c.id);
             std::fflush(stderr);
           },
-          .after = {}};
+          .after = {},
+          .loading = loading_line(model)};
 }
 
 std::vector<std::string> notes_of(const Plan& p) {
@@ -242,7 +243,7 @@ Status run(const Options& o, Context& context) {
   if (plan->cases.empty())
     return fail(ErrorKind::kNothingRun, "run.nothing", fmt::format("no case to run: {} needs two devices, found {}", fmt::join(plan->empty, ", "),
                                                                    fmt::join(plan->settings.devices, ", ")));
-  auto records = execute(plan->cases, plan->done, plan->settings, terminal_progress(), Context::stop());
+  auto records = execute(plan->cases, plan->done, plan->settings, terminal_progress(plan->settings.model_name), Context::stop());
   if (::isatty(STDERR_FILENO)) fmt::print(stderr, "\r\x1b[K");
   if (!records) {
     if (records.error().kind == ErrorKind::kInterrupted)

@@ -36,7 +36,8 @@ struct Proof {
 
 class Executor {
  public:
-  Executor(const RunSettings& settings, const std::atomic<bool>& stop) : s_(settings), pool_(settings.program, 6, stop) {}
+  Executor(const RunSettings& settings, const Worker::LoadingStep& loading, const std::atomic<bool>& stop)
+      : s_(settings), pool_(settings.program, 6, stop, loading) {}
 
   Result<Record> run(const PlannedCase& c) {
     Record record{.id = c.id, .experiment = c.experiment->id, .status = CaseStatus::kNotRun, .reason = {}, .body = describe(c)};
@@ -221,7 +222,7 @@ Result<std::vector<Record>> execute(const std::vector<PlannedCase>& cases, const
   fs::create_directories(fs::path(settings.folder) / "captures", error);
   if (error) return fail(ErrorKind::kIo, "file.create", error.message(), settings.folder);
   std::vector<Record> out;
-  Executor executor(settings, stop);
+  Executor executor(settings, progress.loading, stop);
   for (const PlannedCase& c : cases) {
     if (stop) return fail(ErrorKind::kInterrupted, "run.interrupted", fmt::format("stopped after {} of {} cases", out.size(), cases.size()));
     if (progress.before) progress.before(c, out.size(), cases.size());

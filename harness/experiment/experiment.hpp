@@ -42,6 +42,7 @@ std::vector<PlannedCase> plan_cases(const std::vector<ExperimentSpec>& experimen
 struct RunProgress {
   std::function<void(const PlannedCase& next, std::size_t done, std::size_t total)> before;
   std::function<void(const Record& record)> after;
+  Worker::LoadingStep loading;  // a worker's model
 };
 
 // Executes the cases that `done` does not hold yet and appends a record of each to <folder>/records.jsonl as soon as it is judged. An error of one case

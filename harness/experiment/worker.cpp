@@ -163,7 +163,7 @@ Result<Worker*> WorkerPool::get(const WorkerKey& key) {
   }
   std::erase_if(workers_, [](const auto& w) { return !w->alive(); });
   while (workers_.size() >= limit_) workers_.pop_back();
-  CONCORD_TRY(auto worker, Worker::start(program_, key, stop_));
+  CONCORD_TRY(auto worker, Worker::start(program_, key, stop_, loading_));
   workers_.push_front(std::move(worker));
   return workers_.front().get();
 }

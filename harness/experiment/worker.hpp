@@ -71,14 +71,15 @@ class Worker {
 // Keeps the most recently used workers, so that a model is not loaded again for every trial, and not all of them, because each holds its weights.
 class WorkerPool {
  public:
-  WorkerPool(std::string program, std::size_t limit, const std::atomic<bool>& stop)
-      : program_(std::move(program)), limit_(limit), stop_(stop) {}
+  WorkerPool(std::string program, std::size_t limit, const std::atomic<bool>& stop, Worker::LoadingStep loading)
+      : program_(std::move(program)), limit_(limit), stop_(stop), loading_(std::move(loading)) {}
   Result<Worker*> get(const WorkerKey& key);
 
  private:
   std::string program_;
   std::size_t limit_;
   const std::atomic<bool>& stop_;
+  Worker::LoadingStep loading_;
   std::list<std::unique_ptr<Worker>> workers_;  // most recent first
 };
 

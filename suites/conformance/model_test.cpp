@@ -233,6 +233,11 @@ TEST_F(OnFloat32Device, AnInt8CacheMeansTheSameEverywhere) {
   RecordProperty("apart", std::to_string(apart));
   EXPECT_GE(moved, 100 * kFloat32Limit) << "the cache was not quantised";
   EXPECT_LE(apart, std::sqrt(2.0) * moved);
+  // Behind the first layer nothing has grown yet: what differs is the rounding of its arithmetic and the few values that lie on a boundary within it.
+  Worst first_moved, first_apart;
+  worst_row(first_moved, "hidden.1", truth->hidden.at(1), full->hidden.at(1), truth->width);
+  worst_row(first_apart, "hidden.1", mine->hidden.at(1), truth->hidden.at(1), truth->width);
+  EXPECT_LE(first_apart.value, first_moved.value / 10) << first_apart.where;
 }
 
 // Decoding must not ask the allocator for anything once the first tokens are through: neither the harness nor, through the same operator new, the plug-in.
