@@ -133,18 +133,28 @@ void Backends::load(const std::string& path) {
     failures_.push_back({path, fmt::format("backend '{}' is already provided by {}", (*table)->name, other.path)});
     return;
   }
-  plugins_.push_back({*table, path});
-  const std::uint32_t count = (*table)->device_count();
+  add(**table, path);
+}
+
+Backends Backends::builtin(const concord_backend& table) {
+  Backends b;
+  b.add(table, "built in");
+  return b;
+}
+
+void Backends::add(const concord_backend& table, const std::string& path) {
+  plugins_.push_back({&table, path});
+  const std::uint32_t count = table.device_count();
   for (std::uint32_t i = 0; i < count; ++i) {
     concord_device_info info{};
     info.struct_size = sizeof info;
     concord_error err = blank_error();
-    const concord_status status = (*table)->device_info(i, &info, &err);
+    const concord_status status = table.device_info(i, &info, &err);
     if (status != CONCORD_OK) {
       failures_.push_back({path, fmt::format("device {}: {}", i, bounded_text(err.message, sizeof err.message))});
       continue;
     }
-    devices_.push_back(facts_of(info, **table, path));
+    devices_.push_back(facts_of(info, table, path));
     slots_.emplace_back(plugins_.size() - 1, i);
   }
 }

@@ -40,6 +40,8 @@ class Backends {
  public:
   static Backends discover();
   static Backends discover(const std::vector<std::string>& folders);
+  // A backend that is part of this program; `table` lives as long as it.
+  static Backends builtin(const concord_backend& table);
 
   const std::vector<DeviceFacts>& devices() const { return devices_; }  // sorted by backend, then the plug-in's own order
   const std::vector<PluginFailure>& failures() const { return failures_; }
@@ -56,6 +58,7 @@ class Backends {
     std::string path;
   };
   void load(const std::string& path);
+  void add(const concord_backend& table, const std::string& path);
   Result<std::size_t> find(const std::string& id) const;  // index into devices_
   std::vector<Plugin> plugins_;
   std::vector<DeviceFacts> devices_;

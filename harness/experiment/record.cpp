@@ -2,37 +2,11 @@
 
 #include <fmt/format.h>
 
-#include <array>
 #include <cmath>
-#include <utility>
 
 #include "base/file.hpp"
 
 namespace concord {
-namespace {
-constexpr std::array<std::pair<CaseStatus, const char*>, 9> kStatusNames{{{CaseStatus::kPass, "PASS"},
-                                                                          {CaseStatus::kFail, "FAIL"},
-                                                                          {CaseStatus::kInconclusive, "INCONCLUSIVE"},
-                                                                          {CaseStatus::kUnsupported, "UNSUPPORTED"},
-                                                                          {CaseStatus::kError, "ERROR"},
-                                                                          {CaseStatus::kCrash, "CRASH"},
-                                                                          {CaseStatus::kTimeout, "TIMEOUT"},
-                                                                          {CaseStatus::kOom, "OOM"},
-                                                                          {CaseStatus::kNotRun, "NOT_RUN"}}};
-}
-
-const char* status_name(CaseStatus s) {
-  for (const auto& [status, name] : kStatusNames)
-    if (status == s) return name;
-  return "NOT_RUN";
-}
-
-Result<CaseStatus> status_from_name(const std::string& name) {
-  for (const auto& [status, text] : kStatusNames)
-    if (name == text) return status;
-  return bad_input("record.unknown_status", fmt::format("\"{}\" is not a case status", name));
-}
-
 OrderedJson to_json(const TokenResult& t) {
   return {{"tokens", t.tokens},
           {"within", t.within},

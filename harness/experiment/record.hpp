@@ -5,17 +5,13 @@
 #include <string_view>
 #include <vector>
 
+#include "base/case_status.hpp"
 #include "base/error.hpp"
 #include "base/json.hpp"
 
 namespace concord {
 
 inline constexpr const char* kRecordSchema = "concord.record/1";
-
-// Case statuses of the architecture; only kPass counts as done.
-enum class CaseStatus { kPass, kFail, kInconclusive, kUnsupported, kError, kCrash, kTimeout, kOom, kNotRun };
-const char* status_name(CaseStatus s);  // "PASS"
-Result<CaseStatus> status_from_name(const std::string& name);
 
 struct TokenResult {
   std::int64_t tokens = 0, within = 0, equal = 0;  // within: margin <= limit; equal: the verifier's own choice

@@ -1,0 +1,38 @@
+// Required-case lists, suites/required/*.lock: what a device must have passed before a run may be called green. Text, so that a lost capability shows in a diff.
+#pragma once
+#include <optional>
+#include <string>
+#include <vector>
+
+#include "conformance/case.hpp"
+
+namespace concord::conformance {
+
+// # concord required cases, version 1
+// devices cpu:avx512 cpu:avx2 cpu:strict      (ids; a last component may be *)
+// tier smoke
+// witness ^[a-z_]+: cpu (avx512|avx2|strict)\b   (regular expression that each kernel's name must match)
+// count 312
+// sha256 <of the ids, each followed by a newline>
+// <one id a line, sorted>
+struct RequiredList {
+  std::string file, name;  // name: the file's, without folder and ".lock"
+  std::vector<std::string> devices;
+  Tier tier = Tier::kSmoke;
+  std::string witness;
+  std::vector<std::string> ids;
+  std::string digest;  // hex
+
+  bool covers(const std::string& device) const;
+  std::string to_text() const;
+  // Errors: lock.* with the line: syntax, version, count, digest, order, duplicate, a bad id or regular expression.
+  static Result<RequiredList> parse(std::string_view text, const std::string& file);
+};
+
+// All lists of a folder (empty: $CONCORD_SUITES/required, else the tree's).
+Result<std::vector<RequiredList>> load_required(const std::string& folder = {});
+// The list for a device and tier; more than one is an error (lock.ambiguous), none is std::nullopt.
+Result<std::optional<RequiredList>> required_for(const std::vector<RequiredList>& lists, const std::string& device, Tier tier);
+std::string ids_digest(const std::vector<std::string>& sorted_ids);
+
+}  // namespace concord::conformance
