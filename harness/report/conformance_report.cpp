@@ -61,33 +61,12 @@ Table device_table(const ConformanceReport& report) {
   return t;
 }
 
-std::string numbers_of(const CaseRecord& r) {
-  std::string out;
-  for (const OutputFindings& o : r.evidence.outputs) {
-    const std::uint64_t wrong = o.guard_bytes + o.unwritten + o.nonfinite + o.above_rigorous + o.above_probable;
-    if (wrong == 0) continue;
-    const Coordinates& c = o.worst;
-    out += fmt::format(
-        "\n    {}: {} of {} elements above the bound, {} above the probable one, {} not finite, {} not written, {} "
-        "guard bytes\n",
-        o.name, o.above_rigorous, o.elements, o.above_probable, o.nonfinite, o.unwritten, o.guard_bytes);
-    for (const auto& [name, at] : {std::pair<const char*, const Coordinates*>{"first", &o.first}, {"worst", &c}})
-      out += fmt::format("    {} [{}]: got {}, want {}, bound {:.3g}, probable {:.3g}\n", name, fmt::join(at->at, ","),
-                         at->got, at->want, at->rigorous, at->probable);
-    out += fmt::format("    margin {:.3g} of the bound, {:.3g} of the probable one", o.margin, o.margin_probable);
-  }
-  return out;
-}
-
 std::string failure_lines(const ConformanceReport& report, std::size_t limit) {
   std::string out;
   std::size_t n = 0;
   for (const CaseRecord& r : report.records) {
     if (is_good(r) || n++ >= limit) continue;
-    out += fmt::format("{} {} on {}\n    {}: {}{}\n", status_name(r.status), r.id, r.device, r.check, r.reason,
-                       numbers_of(r));
-    if (!r.evidence.kernel.empty()) out += fmt::format("    kernel {}\n", r.evidence.kernel);
-    if (r.body.contains("repro")) out += fmt::format("    REPRO: {}\n", r.body["repro"].get<std::string>());
+    out += failure_text(r);
   }
   if (n > limit)
     out += fmt::format("and {} more{}\n", n - limit,

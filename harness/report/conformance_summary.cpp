@@ -69,7 +69,8 @@ std::vector<OperatorRow> operator_rows(const ConformanceReport& report) {
   for (const DeviceVerdict& d : report.verdict.devices) {
     std::map<std::string, OperatorRow> by_op;
     for (const PlannedCase& c : report.plan) {
-      OperatorRow& row = by_op.try_emplace(c.spec.op, OperatorRow{.device = d.device, .op = c.spec.op}).first->second;
+      OperatorRow& row = by_op[c.spec.op];
+      row.device = d.device, row.op = c.spec.op;
       ++row.planned;
       if (const auto it = by_key.find(d.device + " " + c.id); it != by_key.end())
         add(row, *it->second);
@@ -79,6 +80,34 @@ std::vector<OperatorRow> operator_rows(const ConformanceReport& report) {
     for (auto& [op, row] : by_op) rows.push_back(std::move(row));
   }
   return rows;
+}
+
+namespace {
+std::string numbers_of(const CaseRecord& r) {
+  std::string out;
+  for (const OutputFindings& o : r.evidence.outputs) {
+    const std::uint64_t wrong = o.guard_bytes + o.unwritten + o.nonfinite + o.above_rigorous + o.above_probable;
+    if (wrong == 0) continue;
+    const Coordinates& c = o.worst;
+    out += fmt::format(
+        "\n    {}: {} of {} elements above the bound, {} above the probable one, {} not finite, {} not written, {} "
+        "guard bytes\n",
+        o.name, o.above_rigorous, o.elements, o.above_probable, o.nonfinite, o.unwritten, o.guard_bytes);
+    for (const auto& [name, at] : {std::pair<const char*, const Coordinates*>{"first", &o.first}, {"worst", &c}})
+      out += fmt::format("    {} [{}]: got {}, want {}, bound {:.3g}, probable {:.3g}\n", name, fmt::join(at->at, ","),
+                         at->got, at->want, at->rigorous, at->probable);
+    out += fmt::format("    margin {:.3g} of the bound, {:.3g} of the probable one", o.margin, o.margin_probable);
+  }
+  return out;
+}
+}  // namespace
+
+std::string failure_text(const CaseRecord& r) {
+  std::string out = fmt::format("{} {} on {}\n    {}: {}{}\n", status_name(r.status), r.id, r.device, r.check, r.reason,
+                                numbers_of(r));
+  if (!r.evidence.kernel.empty()) out += fmt::format("    kernel {}\n", r.evidence.kernel);
+  if (r.body.contains("repro")) out += fmt::format("    REPRO: {}\n", r.body["repro"].get<std::string>());
+  return out;
 }
 
 }  // namespace concord::conformance

@@ -28,6 +28,9 @@ std::vector<OperatorRow> operator_rows(const ConformanceReport& report);
 
 double margin_of(const CaseRecord& record);  // the largest over its outputs
 bool is_good(const CaseRecord& record);      // PASS, or WAIVED by a waiver that has not expired
+// Everything about a case that is not good: status, check, numbers, first and worst element, kernel, how to see it
+// again.
+std::string failure_text(const CaseRecord& record);
 const char* determinism_name(concord_determinism d);
 
 }  // namespace concord::conformance
