@@ -120,11 +120,12 @@ void alternating_rows(const Tensor& t, std::uint64_t first, std::span<double> v)
 }
 
 // --- softmax-like operators ----------------------------------------------------------------------------------------
-// Even rows: a common offset as large as leaves something of the differences; odd rows: a spread where exp vanishes.
+// Even rows: a common offset as large as leaves something of the differences; odd rows: a wide spread (softmax: where
+// exp vanishes).
 void shifted(const Tensor& t, std::uint64_t first, std::span<double> v) {
   const double c = coarse_offset(t.dtype, 10000, 1000, 256);
   each(t, first, v,
-       [&](std::uint64_t r, std::uint64_t, double e) { return r % 2 ? 300 * e : (r % 4 ? -c : c) + 2 * e; });
+       [&](std::uint64_t r, std::uint64_t, double e) { return r % 2 ? t.a * e : (r % 4 ? -c : c) + 2 * e; });
 }
 // Attention: queries and keys share a large component, which a seventh of the keys has with the other sign.
 void shifted_keys(const Tensor& t, std::uint64_t first, std::span<double> v) {
@@ -369,7 +370,8 @@ constexpr Recipe kRecipes[] = {
     {"softmax", "x", "special", kG, special_logits, 1},
     {"softmax", "x", "exact", kU, powers_of_two, 1},
     {"softmax", "x", "gaussian", kG, scaled, 4},
-    {"softmax topk_routing", "x logits", "shift", kG, shifted, 1},
+    {"softmax", "x", "shift", kG, shifted, 300},
+    {"topk_routing", "logits", "shift", kG, shifted, 10},
     {"topk_routing", "logits", "exact", kU, integers, 7},
     {"topk_routing", "logits", "gaussian", kG, scaled, 2},
     {"argmax", "x", "exact", kU, tied_maxima, 1},
