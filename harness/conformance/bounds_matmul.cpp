@@ -91,7 +91,7 @@ struct Matmul {
 }  // namespace
 
 void bound_matmul(const BoundInput& in, Expectation& e) {
-  Matmul m{in, e.outputs[0], {}, {}, {}, {}};
+  Matmul m{in, e.outputs[0]};
   m.load();
   tbb::parallel_for(tbb::blocked_range<std::size_t>(0, m.n, 4), [&](const tbb::blocked_range<std::size_t>& range) {
     std::vector<double> w(m.padded);

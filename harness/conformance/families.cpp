@@ -59,8 +59,10 @@ double tiny(double e, int smallest) {
   const double t = std::fabs(e) * 8, octave = std::floor(t);
   return std::copysign(std::ldexp(1 + (t - octave), smallest - 6 + static_cast<int>(octave)), e);
 }
+// Of the dtype that is read or the one that is written, whichever has fewer of them below.
 void subnormal(const Tensor& t, std::uint64_t, std::span<double> v) {
-  for (double& e : v) e = tiny(e, smallest_exponent(t.dtype));
+  const int smallest = std::max(smallest_exponent(t.dtype), smallest_exponent(t.problem.outputs[0].dtype));
+  for (double& e : v) e = tiny(e, smallest);
 }
 // Matmul: inputs around the smallest normal number in even rows; in odd rows inputs whose products with the small
 // weights are there. Weights: ordinary in even rows, small in odd ones.
@@ -374,6 +376,7 @@ constexpr Recipe kRecipes[] = {
     {"topk_routing", "logits", "shift", kG, shifted, 10},
     {"topk_routing", "logits", "exact", kU, integers, 7},
     {"topk_routing", "logits", "gaussian", kG, scaled, 2},
+    {"rope", "x", "exact", kG, scaled, 1},
     {"argmax", "x", "exact", kU, tied_maxima, 1},
     {"argmax", "x", "special", kG, special_maxima, 1},
     // everything else
