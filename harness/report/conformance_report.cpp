@@ -16,6 +16,11 @@ constexpr std::size_t kShownFailures = 20, kShownInMarkdown = 200;
 
 std::string number(double v) { return fmt::format("{:.3g}", v); }
 
+std::string margin_text(const OperatorRow& r, const char* dtype) {
+  const auto it = r.margins.find(dtype);
+  return it == r.margins.end() ? "-" : it->second == 0 ? "exact" : number(it->second);
+}
+
 // The columns of the table of operators: one line each.
 struct Column {
   const char* title;
@@ -27,7 +32,9 @@ const std::vector<Column>& columns() {
       {"operator", [](const OperatorRow& r) { return r.op; }},
       {"PASS", [](const OperatorRow& r) { return fmt::format("{}/{}", r.count(CaseStatus::kPass), r.planned); }},
       {"other", [](const OperatorRow& r) { return r.others(); }},
-      {"margin", [](const OperatorRow& r) { return r.judged ? number(r.margin) : "-"; }},
+      {"margin f32", [](const OperatorRow& r) { return margin_text(r, "f32"); }},
+      {"f16", [](const OperatorRow& r) { return margin_text(r, "f16"); }},
+      {"bf16", [](const OperatorRow& r) { return margin_text(r, "bf16"); }},
       {"probable", [](const OperatorRow& r) { return r.judged ? number(r.margin_probable) : "-"; }},
       {"determinism", [](const OperatorRow& r) { return r.determinism(); }},
       {"kernels", [](const OperatorRow& r) { return fmt::format("{}", fmt::join(r.kernels, "; ")); }},
@@ -65,7 +72,7 @@ std::string failure_lines(const ConformanceReport& report, std::size_t limit) {
   std::string out;
   std::size_t n = 0;
   for (const CaseRecord& r : report.records) {
-    if (is_good(r) || n++ >= limit) continue;
+    if (is_good(r) || is_harmless(r) || n++ >= limit) continue;
     out += failure_text(r);
   }
   if (n > limit)
@@ -90,6 +97,17 @@ std::string list_lines(const ConformanceReport& report) {
   return out;
 }
 
+// Why devices said no, each reason once.
+std::string unsupported_lines(const ConformanceReport& report) {
+  std::map<std::pair<std::string, std::string>, std::uint64_t> reasons;
+  for (const CaseRecord& r : report.records)
+    if (is_harmless(r)) ++reasons[{r.device, r.evidence.message.empty() ? r.reason : r.evidence.message}];
+  std::string out;
+  for (const auto& [key, n] : reasons)
+    out += fmt::format("unsupported: {} cases on {}: {}\n", n, key.first, key.second);
+  return out;
+}
+
 Table waiver_table(const ConformanceReport& report) {
   Table t{{"waiver", "device", "case", "status", "margin"}};
   for (const CaseRecord& r : report.records)
@@ -105,7 +123,7 @@ std::string terminal_report(const ConformanceReport& report) {
   std::string out = aligned(operator_table(report, false)) + "\n";
   if (const std::string bad = failure_lines(report, kShownFailures); !bad.empty()) out += bad + "\n";
   if (const Table t = waiver_table(report); t.size() > 1) out += aligned(t) + "\n";
-  out += list_lines(report);
+  out += unsupported_lines(report) + list_lines(report);
   for (const std::string& note : report.notes) out += "note: " + note + "\n";
   for (const DeviceVerdict& d : report.verdict.devices) out += d.line() + "\n";
   return out + report.verdict.line + "\n";
@@ -123,6 +141,7 @@ std::string markdown_report(const ConformanceReport& report, const std::string& 
       "the same for the probable bound: above 1 is "
       "MISTRUSTED. `determinism` is what was measured, and what was declared where that is another.\n";
   if (const Table t = waiver_table(report); t.size() > 1) out += "\n## Waivers\n\n" + markdown(t);
+  if (const std::string no = unsupported_lines(report); !no.empty()) out += "\n## Unsupported\n\n```\n" + no + "```\n";
   const std::string bad = failure_lines(report, kShownInMarkdown), lists = list_lines(report);
   if (!bad.empty() || !lists.empty()) out += "\n## Not green\n\n```\n" + bad + lists + "```\n";
   return out;

@@ -38,6 +38,10 @@ double margin_of(const CaseRecord& record) {
   return margin;
 }
 
+bool is_harmless(const CaseRecord& r) {
+  return r.status == CaseStatus::kUnsupported || r.status == CaseStatus::kSkipped;
+}
+
 bool is_good(const CaseRecord& r) {
   return !r.waiver_expired && (r.status == CaseStatus::kPass || r.status == CaseStatus::kWaived);
 }
@@ -48,12 +52,14 @@ const char* determinism_name(concord_determinism d) {
 }
 
 namespace {
-void add(OperatorRow& row, const CaseRecord& r) {
+void add(OperatorRow& row, const PlannedCase& c, const CaseRecord& r) {
   ++row.statuses[r.status];
   if (!r.evidence.kernel.empty()) row.kernels.insert(r.evidence.kernel);
   if (r.evidence.outputs.empty() || r.evidence.outcome != Outcome::kCompleted) return;
   ++row.judged;
   row.margin = std::max(row.margin, margin_of(r));
+  if (const auto x = c.spec.options.find("x"); x != c.spec.options.end())
+    row.margins[x->second] = std::max(row.margins[x->second], margin_of(r));
   for (const OutputFindings& o : r.evidence.outputs)
     row.margin_probable = std::max(row.margin_probable, o.margin_probable);
   row.declared = std::max(row.declared, static_cast<concord_determinism>(
@@ -73,7 +79,7 @@ std::vector<OperatorRow> operator_rows(const ConformanceReport& report) {
       row.device = d.device, row.op = c.spec.op;
       ++row.planned;
       if (const auto it = by_key.find(d.device + " " + c.id); it != by_key.end())
-        add(row, *it->second);
+        add(row, c, *it->second);
       else
         ++row.statuses[CaseStatus::kNotRun];
     }

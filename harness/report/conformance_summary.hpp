@@ -14,6 +14,7 @@ struct OperatorRow {
   std::uint64_t planned = 0, judged = 0;  // judged: with at least one output compared
   std::map<CaseStatus, std::uint64_t> statuses;
   double margin = 0, margin_probable = 0;  // largest
+  std::map<std::string, double> margins;   // the same by dtype of the activations
   std::set<std::string> kernels;
   concord_determinism declared = CONCORD_ALWAYS_IDENTICAL, measured = CONCORD_ALWAYS_IDENTICAL;  // weakest
 
@@ -27,6 +28,7 @@ struct OperatorRow {
 std::vector<OperatorRow> operator_rows(const ConformanceReport& report);
 
 double margin_of(const CaseRecord& record);  // the largest over its outputs
+bool is_harmless(const CaseRecord& record);  // UNSUPPORTED or SKIPPED: red only where a required list has it
 bool is_good(const CaseRecord& record);      // PASS, or WAIVED by a waiver that has not expired
 // Everything about a case that is not good: status, check, numbers, first and worst element, kernel, how to see it
 // again.

@@ -11,7 +11,7 @@
 
 #include "conformance/suite.hpp"
 #include "conformance/verdict.hpp"
-#include "experiment/provenance.hpp"
+#include "device/provenance.hpp"
 #include "report/conformance_summary.hpp"
 #include "required_backends.hpp"
 
