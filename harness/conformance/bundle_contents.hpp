@@ -14,7 +14,7 @@ namespace concord::conformance {
 inline constexpr const char* kEnvironmentSchema = "concord.environment/1";
 
 struct BundleContents {
-  OrderedJson environment;               // program, machine, date, devices
+  Json environment;                      // program, machine, date, devices
   std::map<std::string, MathMode> modes; // device -> by its features
   std::vector<PlannedCase> plan;         // in the order of plan.txt
   std::vector<CaseRecord> records;

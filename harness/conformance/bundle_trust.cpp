@@ -14,10 +14,15 @@ namespace {
 
 constexpr std::size_t kMaxDefinition = 4u << 20;
 
-// What a case of an operator means. Workloads only say which cases there are, and the plan has those.
+// What a case of an operator means. Workloads only say which cases there are, and the plan has those; words for people mean nothing.
 Result<Json> meaning_of(const std::string& file) {
   CONCORD_TRY(Json json, read_json(file, "suite", kMaxDefinition));
-  if (json.is_object()) json.erase("workloads");
+  if (!json.is_object()) return json;
+  for (const char* key : {"workloads", "summary"}) json.erase(key);
+  for (const char* keys : {"axes", "options"})
+    if (const auto found = json.find(keys); found != json.end() && found->is_object())
+      for (Json& rule : *found)
+        if (rule.is_object()) rule.erase("about");
   return json;
 }
 
