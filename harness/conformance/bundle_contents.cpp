@@ -15,16 +15,35 @@ constexpr std::size_t kMaxPlanBytes = 64u << 20;
 
 // --- environment ---------------------------------------------------------------------------------------------------------------------------------------------
 
+// Texts of a bundle are shown on terminals and in reports.
+bool is_plain(const Json& value) {
+  if (value.is_structured()) return std::ranges::all_of(value, is_plain);
+  if (!value.is_string()) return true;
+  const auto& text = value.get_ref<const std::string&>();
+  return printable(text, text.size() + 1) == text;
+}
+
+Status check_facts(const JsonFields& f) {
+  CONCORD_TRY(const std::string date, f.string("date"));
+  for (const char* key : {"program", "machine"}) {
+    CONCORD_TRY(const JsonFields block, f.object(key));
+  }
+  if (!is_plain(f.json())) return f.error("text", "a text in it has control characters");
+  return {};
+}
+
 Status read_environment(const Bundle& bundle, BundleContents& c) {
   const std::string file = bundle.path_of("environment.json");
   CONCORD_TRY(const Json json, read_json(file, "environment"));
   CONCORD_TRY(const JsonFields f, JsonFields::from(json, file, "environment"));
   CONCORD_CHECK(f.schema(kEnvironmentSchema));
+  CONCORD_CHECK(check_facts(f));
   CONCORD_TRY(const JsonFields devices, f.object("devices"));
   for (const std::string& id : bundle.manifest.devices) {
     if (devices.json().contains(id) && devices.json()[id].is_null()) continue;  // its worker never started: no record can have bounds
     CONCORD_TRY(const JsonFields device, devices.object(id));
     CONCORD_TRY(const std::string features, device.string("features"));
+    CONCORD_TRY(const std::string name, device.string("name"));
     c.modes[id] = MathMode::from_features(features);
   }
   if (devices.json().size() != bundle.manifest.devices.size())
@@ -75,6 +94,7 @@ Status check_record(const CaseRecord& r, const BundleManifest& m, const BundleCo
   if (std::ranges::find(m.devices, r.device) == m.devices.end()) return wrong("bundle.device", "the device is not one of the manifest");
   if (r.family != planned->second->family) return wrong("bundle.family", fmt::format("its family is {}, the suite says {}", printable(r.family), planned->second->family));
   if (!body_is(r, "seed", m.seed)) return wrong("bundle.seed", fmt::format("it is not of the seed {} that the manifest names", m.seed));
+  if (const auto repro = r.body.find("repro"); repro != r.body.end() && (!repro->is_string() || !is_plain(*repro))) return wrong("bundle.text", "its repro line is no line of text");
   if (day_of(r).size() != 10) return wrong("bundle.date", "it has no date");
   for (const char* key : {"program", "machine"})
     if (!body_is(r, key, c.environment.value(key, Json()))) return wrong("bundle.environment", fmt::format("its {} is not that of environment.json", key));

@@ -24,6 +24,11 @@ bool is_file_name(std::string_view name) {
   return !name.empty() && name.size() <= kMaxName && name[0] != '.' && std::ranges::all_of(name, good);
 }
 
+bool is_device(std::string_view id) {
+  const auto good = [](char c) { return (c >= 'a' && c <= 'z') || (c >= '0' && c <= '9') || std::string_view("._-:").contains(c); };
+  return !id.empty() && id.size() <= 64 && std::ranges::all_of(id, good);
+}
+
 bool is_digest(std::string_view text) {
   return text.size() == 64 && std::ranges::all_of(text, [](char c) { return (c >= '0' && c <= '9') || (c >= 'a' && c <= 'f'); });
 }
@@ -78,6 +83,8 @@ Status read_head(const JsonFields& f, BundleManifest& m) {
   CONCORD_TRY(m.devices, f.strings("devices"));
   if (m.devices.empty() || m.devices.size() > kMaxDevices)
     return f.error("out_of_range", fmt::format("devices has {} entries, expected 1 to {}", m.devices.size(), kMaxDevices));
+  for (const std::string& id : m.devices)
+    if (!is_device(id) || std::ranges::count(m.devices, id) != 1) return f.error("out_of_range", fmt::format("device \"{}\" is no id, or stands twice", printable(id)));
   CONCORD_TRY(m.definitions_sha256, read_digest(f, "definitions_sha256"));
   return {};
 }

@@ -6,7 +6,7 @@
 #include <algorithm>
 #include <set>
 
-#include "base/error.hpp"
+#include "base/text.hpp"
 
 namespace concord::conformance {
 namespace {
@@ -30,6 +30,7 @@ void take(Rederived one, const std::vector<std::string>& foreign, JudgedBundle& 
   std::ranges::move(one.notes, std::back_inserter(b.notes));
   if (r.status == CaseStatus::kWaived && std::ranges::find(foreign, r.waiver) != foreign.end())
     b.doubts.push_back(fmt::format("{}: excused by the waiver {}, which is not one of this program's; --waivers FOLDER names waivers to trust", r.key(), r.waiver));
+  r.reason = printable(r.reason, 2000), r.evidence.kernel = printable(r.evidence.kernel, 200);  // they are shown
   b.records.push_back(std::move(r));
 }
 
