@@ -90,7 +90,8 @@ struct Device {
     DeviceFacts facts;
     facts.id = kDevice, facts.name = "The oracle itself";
     r.body = {{"tier", tier_name(planned.tier)}, {"seed", seed}, {"facts", device_json(facts)}, {"repro", "concord conform --case '" + r.id + "'"}};
-    for (const auto& [key, value] : provenance().items()) r.body[key] = value;
+    const OrderedJson where = provenance();  // a temporary would not live as long as the loop
+    for (const auto& [key, value] : where.items()) r.body[key] = value;
   }
 };
 

@@ -6,8 +6,8 @@
 #include <algorithm>
 #include <cmath>
 #include <limits>
-#include <optional>
 
+#include "abi/concord_float.hpp"
 #include "base/text.hpp"
 
 namespace concord::conformance {
@@ -95,23 +95,47 @@ bool must_have_outputs(const Problem& problem, const Evidence& e) {
   return problem.expect_refusal ? e.outcome == Outcome::kRefused : e.outcome == Outcome::kCompleted;
 }
 
-// The value that the oracle wants at an element, as findings have it; nothing where they have something else there (chosen indices).
-std::optional<double> wanted(const ExpectedOutput& e, std::uint64_t index) {
-  if (e.judged != Judged::kBound && e.judged != Judged::kExact && e.judged != Judged::kIndex) return {};
-  if (index >= e.want.size()) return {};
-  return e.want[index];
+double stored(std::uint32_t dtype, double v) {
+  std::byte narrow[8];
+  concord_abi::store_f64(dtype, &v, 1, narrow);
+  concord_abi::load_f64(dtype, narrow, 1, &v);
+  return v;
+}
+
+double number_of(const ExpectedOutput& e, std::uint64_t i) {
+  if (e.dtype == CONCORD_I8) return concord_abi::load_as<std::int8_t>(e.bits.data(), i);
+  if (e.dtype == CONCORD_I32) return concord_abi::load_as<std::int32_t>(e.bits.data(), i);
+  double v = 0;
+  concord_abi::load_f64(e.dtype, e.bits.data() + i * concord_abi::dtype_bytes(e.dtype), 1, &v);
+  return v;
+}
+
+// What findings have of the oracle at an element, as judge_outputs() writes it.
+struct Wanted {
+  double want = 0, rigorous = 0, probable = 0;
+};
+Wanted wanted(const ExpectedOutput& e, std::uint64_t i) {
+  switch (e.judged) {
+    case Judged::kBits:
+      return {number_of(e, i), 0, 0};
+    case Judged::kBound:
+      return {e.want[i], e.rigorous[i], e.probable[i]};
+    case Judged::kChoice:
+      return {e.want[i], e.gap[i], e.gap[i]};
+    default:
+      return {concord_abi::is_float(e.dtype) ? stored(e.dtype, e.want[i]) : e.want[i], 0, 0};
+  }
 }
 
 void check_element(const Coordinates& c, const ExpectedOutput& e, const char* which, std::vector<std::string>& out) {
-  const std::optional<double> want = wanted(e, c.index);
-  if (c.at.empty() || !want) return;
-  const double rigorous = e.judged == Judged::kBound ? e.rigorous[c.index] : 0, probable = e.judged == Judged::kBound ? e.probable[c.index] : 0;
-  const double slack = oracle_slack(*want, rigorous);
-  if (!near(c.want, *want, slack))
-    out.push_back(fmt::format("{}: the {} element [{}] wants {}, the oracle {}", e.name, which, fmt::join(c.at, ","), c.want, *want));
-  if (e.judged == Judged::kBound && (!near(c.rigorous, rigorous, slack + 0x1p-20 * rigorous) || !near(c.probable, probable, slack + 0x1p-20 * probable)))
-    out.push_back(fmt::format("{}: the {} element [{}] was judged by the bounds {} and {}, they are {} and {}", e.name, which, fmt::join(c.at, ","), c.rigorous, c.probable, rigorous,
-                              probable));
+  const std::uint64_t n = e.judged == Judged::kBits ? e.bits.size() / std::max<std::uint64_t>(1, concord_abi::dtype_bytes(e.dtype)) : e.want.size();
+  if (c.at.empty() || c.index >= n) return;  // own_contradictions() has looked at the place
+  const Wanted w = wanted(e, c.index);
+  const double slack = oracle_slack(w.want, w.rigorous);
+  const std::string place = fmt::format("{}: the {} element [{}]", e.name, which, fmt::join(c.at, ","));
+  if (!near(c.want, w.want, slack)) out.push_back(fmt::format("{} wants {}, the oracle {}", place, c.want, w.want));
+  if (!near(c.rigorous, w.rigorous, slack) || !near(c.probable, w.probable, slack))
+    out.push_back(fmt::format("{} was judged by the bounds {} and {}, they are {} and {}", place, c.rigorous, c.probable, w.rigorous, w.probable));
 }
 
 // One place in both findings; an equal margin somewhere else is a tie.
@@ -128,10 +152,17 @@ void compare_places(const char* which, const OutputFindings& a, const OutputFind
     say(fmt::format("the bounds at the {} element [{}] are said to be {} and {}, they are {} and {}", which, fmt::join(x.at, ","), x.rigorous, x.probable, y.rigorous, y.probable));
 }
 
+// What findings say of an output whatever the device wrote.
+bool check_kind(const OutputFindings& a, const OutputFindings& b, std::vector<std::string>& out) {
+  if (a.name == b.name && a.judged == b.judged && a.degenerate == b.degenerate) return true;
+  const auto words = [](const OutputFindings& f) { return fmt::format("{} judged by {}{}", printable(f.name), printable(f.judged), f.degenerate ? " (degenerate)" : ""); };
+  out.push_back(fmt::format("recorded as {}, it is {}", words(a), words(b)));
+  return false;
+}
+
 void compare_outputs(const OutputFindings& a, const OutputFindings& b, std::vector<std::string>& out) {
   const auto say = [&](std::string what) { out.push_back(fmt::format("{}: {}", b.name, what)); };
-  if (a.name != b.name || a.judged != b.judged || a.degenerate != b.degenerate)
-    return say(fmt::format("recorded as {} judged by {}, found as {} judged by {}", printable(a.name), printable(a.judged), b.name, b.judged));
+  if (!check_kind(a, b, out)) return;
   for (const CountRow& row : kCounts)
     if (a.*row.member != b.*row.member) say(fmt::format("{} is said to be {}, the outputs say {}", row.name, a.*row.member, b.*row.member));
   for (const NumberRow& row : kMargins)
@@ -170,10 +201,11 @@ std::vector<std::string> findings_contradictions(const std::vector<OutputFinding
   return out;
 }
 
-std::vector<std::string> oracle_contradictions(const std::vector<OutputFindings>& recorded, const Expectation& expectation) {
+std::vector<std::string> oracle_contradictions(const std::vector<OutputFindings>& recorded, const std::vector<OutputFindings>& shape, const Expectation& expectation) {
   std::vector<std::string> out;
   if (recorded.size() != expectation.outputs.size()) return {fmt::format("findings of {} outputs, the oracle has {}", recorded.size(), expectation.outputs.size())};
   for (std::size_t i = 0; i < recorded.size(); ++i) {
+    check_kind(recorded[i], shape[i], out);
     check_element(recorded[i].worst, expectation.outputs[i], "worst", out);
     check_element(recorded[i].first, expectation.outputs[i], "first", out);
   }

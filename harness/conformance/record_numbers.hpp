@@ -15,8 +15,8 @@ std::vector<std::string> own_contradictions(const Problem& problem, const Eviden
 // differ by oracle_slack().
 std::vector<std::string> findings_contradictions(const std::vector<OutputFindings>& recorded, const std::vector<OutputFindings>& found);
 
-// The recorded first and worst element of each output against the oracle.
-std::vector<std::string> oracle_contradictions(const std::vector<OutputFindings>& recorded, const Expectation& expectation);
+// The recorded first and worst element of each output against the oracle. `shape`: findings of any outputs of the case, for what does not depend on the device.
+std::vector<std::string> oracle_contradictions(const std::vector<OutputFindings>& recorded, const std::vector<OutputFindings>& shape, const Expectation& expectation);
 
 // How far two float64 oracles may be from each other at one element: their exp, sin and their like come from the C library of the host and may differ in the last
 // bit. The rigorous bound counts the same roundings in the device's precision, 2^-24 or wider; in float64 they are 2^-29 of it or less. 2^-20 leaves 2^9 for

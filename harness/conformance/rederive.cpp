@@ -81,7 +81,9 @@ class CaseJudge {
     const bool asked = ground_.recompute == Recompute::kAll || (ground_.recompute == Recompute::kWorst && planned_.flops + planned_.bytes <= ground_.cost_limit);
     if (!asked || problem_.expect_refusal) return {};
     CONCORD_TRY(const Expectation* expectation, oracle_.expectation(mode_of(*claim.record)));
-    add(oracle_contradictions(claim.record->evidence.outputs, *expectation), out);
+    std::vector<std::byte> unwritten(problem_.output_bytes);
+    fill_outputs(problem_, 0, oracle_.inputs(), unwritten);
+    add(oracle_contradictions(claim.record->evidence.outputs, judge_outputs(problem_, *expectation, oracle_.inputs(), unwritten), *expectation), out);
     out.basis = Basis::kOracle;
     return {};
   }
