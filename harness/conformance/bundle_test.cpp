@@ -10,7 +10,7 @@ using testing::HasSubstr;
 using testing::IsEmpty;
 
 constexpr const char* kWaivers = R"({"schema":"concord.waivers/1","waivers":[{"id":"known-add","cases":"add/N=33*","devices":["test:oracle"],"statuses":["FAIL"],
-  "bound":1000000,"reason":"off by a thousand","link":"https://example.org/1","expires":"%s"}]})";
+  "bound":1000000,"reason":"off by a hundredth","link":"https://example.org/1","expires":"%s"}]})";
 std::string waivers_until(const std::string& day) { return std::string(kWaivers).replace(std::string(kWaivers).find("%s"), 2, day); }
 
 TEST_F(BundleTest, ARunWithItsOutputsIsDerivedAgainFromThem) {

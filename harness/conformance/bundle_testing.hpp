@@ -95,12 +95,12 @@ struct Device {
   }
 };
 
-// Adds 1000 to the first number of the first output.
+// Adds 0.01 to the first number of the first output.
 inline void spoil_first(const Problem& problem, std::span<std::byte> arena) {
   const Operand& o = problem.outputs.front();
   const DType dtype = o.dtype == CONCORD_BF16 ? DType::kBF16 : DType::kF32;
   std::byte* at = arena.data() + o.offset;
-  store_from_f64(dtype, at, 0, load_as_f64(dtype, at, 0) + 1000);
+  store_from_f64(dtype, at, 0, load_as_f64(dtype, at, 0) + 0.01);
 }
 
 class BundleTest : public testing::Test {
