@@ -11,7 +11,7 @@
 namespace concord::conformance {
 namespace {
 
-constexpr std::size_t kMaxPlanBytes = 64u << 20;
+constexpr std::size_t kMaxPlanBytes = 64u << 20, kMaxKernel = 400;
 
 // --- environment ---------------------------------------------------------------------------------------------------------------------------------------------
 
@@ -95,6 +95,8 @@ Status check_record(const CaseRecord& r, const BundleManifest& m, const BundleCo
   if (r.family != planned->second->family) return wrong("bundle.family", fmt::format("its family is {}, the suite says {}", printable(r.family), planned->second->family));
   if (!body_is(r, "seed", m.seed)) return wrong("bundle.seed", fmt::format("it is not of the seed {} that the manifest names", m.seed));
   if (const auto repro = r.body.find("repro"); repro != r.body.end() && (!repro->is_string() || !is_plain(*repro))) return wrong("bundle.text", "its repro line is no line of text");
+  if (r.evidence.kernel.size() > kMaxKernel || std::ranges::any_of(r.evidence.other_kernels, [](const std::string& k) { return k.size() > kMaxKernel; }))
+    return wrong("bundle.text", fmt::format("a kernel's name is longer than {} characters", kMaxKernel));  // patterns are searched in it
   if (day_of(r).size() != 10) return wrong("bundle.date", "it has no date");
   for (const char* key : {"program", "machine"})
     if (!body_is(r, key, c.environment.value(key, Json()))) return wrong("bundle.environment", fmt::format("its {} is not that of environment.json", key));

@@ -84,21 +84,25 @@ Status add_own_lists(const Bundle& bundle, const std::vector<RequiredList>& own,
 
 }  // namespace
 
-Status same_definitions(const Bundle& bundle) {
+Result<std::set<std::string>> same_definitions(const Bundle& bundle) {
+  std::set<std::string> operators;
   for (const BundleFile& f : bundle.manifest.files) {
     if (!f.path.starts_with("ops/")) continue;
     const std::string theirs_file = bundle.path_of(f.path), ours_file = (fs::path(data_folder("ops")) / f.path.substr(4)).string();
     CONCORD_TRY(const Json theirs, meaning_of(theirs_file));
     const auto ours = meaning_of(ours_file);
     if (!ours) return bad_input("bundle.definitions", fmt::format("this program has no such definition ({}); judge with the program that made the bundle", ours.error().to_string()), theirs_file);
-    if (theirs == *ours) continue;
+    if (theirs == *ours) {
+      operators.insert(theirs.value("operator", ""));
+      continue;
+    }
     const Json changes = Json::diff(*ours, theirs);
     const std::string field = changes.empty() ? "" : changes.front().value("path", "");
     return bad_input("bundle.definitions",
                      fmt::format("the definition says something else than this program's at {}; judge with the program that made the bundle (manifest.json names it)", field),
                      theirs_file);
   }
-  return {};
+  return operators;
 }
 
 Result<Trust> trust_in(const Bundle& bundle, const BundleContents& contents, const JudgeSettings& settings) {

@@ -7,6 +7,7 @@
 #include <set>
 
 #include "base/text.hpp"
+#include "device/provenance.hpp"
 
 namespace concord::conformance {
 namespace {
@@ -14,6 +15,7 @@ namespace {
 Ground ground_of(const JudgedBundle& b, const Trust& trust, const JudgeSettings& settings) {
   Ground g{.waivers = b.contents.waivers, .modes = b.contents.modes, .witness = {}, .seed = b.bundle.manifest.seed, .days = {}, .today = settings.today};
   g.recompute = settings.recompute, g.cost_limit = settings.cost_limit;
+  g.memory_limit = machine().memory_bytes / 8;  // the oracle holds an output four times in float64
   for (const std::string& device : b.bundle.manifest.devices)
     for (const RequiredList& list : trust.lists)
       if (list.tier == b.bundle.manifest.tier && list.covers(device)) g.witness[device] = list.witness;
@@ -82,12 +84,17 @@ Result<JudgedBundle> judge_bundle(const std::string& folder, const JudgeSettings
     if (settings.progress) settings.progress("digests", done, total);
   };
   CONCORD_TRY(b.bundle, open_bundle(folder, hashing));
-  CONCORD_CHECK(same_definitions(b.bundle));
+  CONCORD_TRY(const std::set<std::string> operators, same_definitions(b.bundle));
   CONCORD_TRY(const OperatorSuite suite, OperatorSuite::load());
   CONCORD_TRY(b.contents, read_contents(b.bundle, suite));
+  for (const PlannedCase& p : b.contents.plan)
+    if (!operators.contains(p.spec.op)) return bad_input("bundle.definitions", fmt::format("it has no definition of {}, which was planned", p.spec.op), folder);
   CONCORD_TRY(Trust trust, trust_in(b.bundle, b.contents, settings));
   b.doubts = trust.doubts, b.notes = trust.notes;
   const BundleManifest& m = b.bundle.manifest;
+  const Json mine = provenance();
+  if (b.contents.environment["program"].value("commit", Json()) != mine["program"]["commit"])
+    b.notes.push_back("the run was made by another build than this one; where inputs, oracle or bounds have changed since, its records seem to contradict themselves");
   if (m.seed != 0) b.doubts.push_back(fmt::format("the run used seed {}; required lists mean seed 0, because a seed can be chosen until a device passes", m.seed));
   CONCORD_CHECK(rederive_all(b, trust, settings, stop));
   b.verdict = judge_records(m.devices, b.contents.plan, b.records, trust.lists, m.tier);

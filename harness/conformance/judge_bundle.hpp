@@ -2,6 +2,7 @@
 #pragma once
 #include <atomic>
 #include <functional>
+#include <set>
 #include <string>
 #include <vector>
 
@@ -37,7 +38,7 @@ Result<JudgedBundle> judge_bundle(const std::string& folder, const JudgeSettings
 Verdict join_verdicts(const std::vector<JudgedBundle>& bundles);
 
 // What of a bundle is not this program's: definitions that say something else (an error, with the field), lists and waivers.
-Status same_definitions(const Bundle& bundle);
+Result<std::set<std::string>> same_definitions(const Bundle& bundle);  // the operators that are defined
 struct Trust {
   std::vector<RequiredList> lists;  // to judge by: the bundle's, and this program's for devices for which the bundle has none
   std::vector<std::string> doubts, notes;

@@ -72,18 +72,21 @@ class CaseJudge {
   }
 
   Status check_evidence(const Claim& claim, Rederived& out) {
-    if (!judged(claim.record->evidence)) return {};
-    if (problem_.input_bytes + problem_.output_bytes > ground_.memory_limit) {
-      out.notes.push_back(fmt::format("{}: not computed again: its operands are {} bytes", claim.record->key(), problem_.input_bytes + problem_.output_bytes));
+    const CaseRecord& r = *claim.record;
+    if (!judged(r.evidence)) return {};
+    const std::uint64_t memory = problem_.input_bytes + problem_.output_bytes;
+    const double cost = planned_.flops + planned_.bytes, limit = ground_.cost_limit * (claim.outputs_file.empty() ? 1 : 1000);
+    const bool all = ground_.recompute == Recompute::kAll;
+    if (memory > ground_.memory_limit || (!all && cost > limit)) {
+      if (!claim.outputs_file.empty()) out.notes.push_back(fmt::format("{}: its saved outputs were not judged: {:.3g} flops and bytes, {} bytes of operands", r.key(), cost, memory));
       return {};
     }
     if (!claim.outputs_file.empty()) return check_outputs(claim, out);
-    const bool asked = ground_.recompute == Recompute::kAll || (ground_.recompute == Recompute::kWorst && planned_.flops + planned_.bytes <= ground_.cost_limit);
-    if (!asked || problem_.expect_refusal) return {};
-    CONCORD_TRY(const Expectation* expectation, oracle_.expectation(mode_of(*claim.record)));
+    if (ground_.recompute == Recompute::kNone || problem_.expect_refusal) return {};
+    CONCORD_TRY(const Expectation* expectation, oracle_.expectation(mode_of(r)));
     std::vector<std::byte> unwritten(problem_.output_bytes);
     fill_outputs(problem_, 0, oracle_.inputs(), unwritten);
-    add(oracle_contradictions(claim.record->evidence.outputs, judge_outputs(problem_, *expectation, oracle_.inputs(), unwritten), *expectation), out);
+    add(oracle_contradictions(r.evidence.outputs, judge_outputs(problem_, *expectation, oracle_.inputs(), unwritten), *expectation), out);
     out.basis = Basis::kOracle;
     return {};
   }
@@ -127,19 +130,21 @@ class CaseJudge {
 
   static void add(std::vector<std::string> more, Rederived& out) { std::ranges::move(more, std::back_inserter(out.contradictions)); }
 
-  Waived status_on(const std::string& day, const CaseRecord& r) const {
-    const auto witness = ground_.witness.find(r.device);
-    const Decision d = decide(planned_.spec, r.evidence, witness == ground_.witness.end() ? std::string() : witness->second);
-    return apply_waivers(ground_.waivers, r.id, r.device, r.evidence, d, day);
+  Waived status_on(const std::string& day, const CaseRecord& r, const std::string& witness) const {
+    return apply_waivers(ground_.waivers, r.id, r.device, r.evidence, decide(planned_.spec, r.evidence, witness), day);
   }
 
-  // The status on the record's day must be the recorded one, or that on the day that its session began. What counts is the status today.
+  // The status on the record's day must be the recorded one, or that on the day that its session began; without a pattern for the witness where the run had none
+  // (other seeds, other axes). What counts is the status today, under the list's pattern.
   void judge_status(const CaseRecord& claimed, Rederived& out) const {
     const auto agrees = [&](const Waived& w) {
       return w.decision.status == claimed.status && w.decision.check == claimed.check && w.waiver == claimed.waiver && w.expired == claimed.waiver_expired;
     };
-    const Waived then = status_on(day_of(claimed), out.record), now = status_on(ground_.today, out.record);
-    const auto earlier = [&](const std::string& day) { return day < day_of(claimed) && agrees(status_on(day, out.record)); };
+    const auto listed = ground_.witness.find(claimed.device);
+    const std::string witness = listed == ground_.witness.end() ? std::string() : listed->second;
+    const std::string recorded = claimed.body.value("witness_pattern", OrderedJson()) == "" ? std::string() : witness;
+    const Waived then = status_on(day_of(claimed), out.record, recorded), now = status_on(ground_.today, out.record, witness);
+    const auto earlier = [&](const std::string& day) { return day < day_of(claimed) && agrees(status_on(day, out.record, recorded)); };
     if (!agrees(then) && std::ranges::none_of(ground_.days, earlier)) out.contradictions.push_back(describe(claimed, then));
     if (day_of(claimed) > ground_.today) out.contradictions.push_back(fmt::format("it is dated {}, and today is {}", day_of(claimed), ground_.today));
     if (now.expired && !then.expired) out.notes.push_back(fmt::format("{}: the waiver {} has expired since", claimed.key(), now.waiver));

@@ -25,8 +25,8 @@ struct Ground {
   std::vector<std::string> days;  // on which the run has records: a session judges waivers by the day that it began
   std::string today;
   Recompute recompute = Recompute::kWorst;
-  double cost_limit = 4e9;                               // kWorst: flops + bytes of one call
-  std::uint64_t memory_limit = std::uint64_t{16} << 30;  // of the operands of one case [bytes]
+  double cost_limit = 4e9;  // kWorst: flops + bytes of one call; a thousand times that where outputs are saved
+  std::uint64_t memory_limit = std::uint64_t{4} << 30;  // of the operands of one case [bytes]
 };
 
 struct Claim {
