@@ -29,15 +29,19 @@ struct Options {
   bool json = false;
 };
 
-// --- what is shown -------------------------------------------------------------------------------------------------------------------------------------------
+// --- what is shown
+// -------------------------------------------------------------------------------------------------------------------------------------------
 
 std::string basis_line(const JudgedBundle& b) {
-  return fmt::format("{} of {} records derived again from saved outputs, {} from their numbers and the oracle, {} from their numbers alone", b.from_outputs, b.records.size(),
-                     b.from_oracle, b.from_numbers);
+  return fmt::format(
+      "{} of {} records derived again from saved outputs, {} from their numbers and the oracle, {} from their numbers "
+      "alone",
+      b.from_outputs, b.records.size(), b.from_oracle, b.from_numbers);
 }
 
 std::vector<std::string> limited(const std::vector<std::string>& lines) {
-  std::vector<std::string> out(lines.begin(), lines.begin() + static_cast<std::ptrdiff_t>(std::min(lines.size(), kShown)));
+  std::vector<std::string> out(lines.begin(),
+                               lines.begin() + static_cast<std::ptrdiff_t>(std::min(lines.size(), kShown)));
   if (lines.size() > kShown) out.push_back(fmt::format("and {} more", lines.size() - kShown));
   return out;
 }
@@ -53,10 +57,14 @@ void print_bundle(const JudgedBundle& b) {
     const Json& value = object.is_object() && object.contains(key) ? object[key] : none;
     return value.is_string() ? printable(value.get<std::string>(), 80) : std::string("?");
   };
-  fmt::print("bundle    {}\n          tier {}, seed {}, made {} by {} ({}); {} files, every digest as in the manifest\n", b.bundle.folder, tier_name(m.tier), m.seed,
-             printable(m.date, 30), text(m.program, "version"), text(m.program, "commit"), m.files.size());
+  fmt::print(
+      "bundle    {}\n          tier {}, seed {}, made {} by {} ({}); {} files, every digest as in the manifest\n",
+      b.bundle.folder, tier_name(m.tier), m.seed, printable(m.date, 30), text(m.program, "version"),
+      text(m.program, "commit"), m.files.size());
   if (!m.statement.empty()) fmt::print("statement {}\n", printable(m.statement, 400));
-  for (const auto& [device, mode] : b.contents.modes) fmt::print("device    {}: {}, judged by the bounds of {}\n", device, text(b.contents.environment["devices"][device], "name"), mode.name());
+  for (const auto& [device, mode] : b.contents.modes)
+    fmt::print("device    {}: {}, judged by the bounds of {}\n", device,
+               text(b.contents.environment["devices"][device], "name"), mode.name());
   fmt::print("basis     {}\n", basis_line(b));
   print_lines("FAIL      ", b.contradictions);
   print_lines("DOUBT     ", b.doubts);
@@ -77,8 +85,9 @@ void print_devices(const JudgedBundle& b) {
 OrderedJson device_json_of(const DeviceVerdict& d) {
   OrderedJson counts = OrderedJson::object();
   for (const auto& [status, n] : d.counts) counts[status_name(status)] = n;
-  return {{"device", d.device},     {"name", d.device_name},     {"list", d.list},   {"planned", d.planned}, {"required", d.required}, {"executed", d.executed},
-          {"complete", d.complete}, {"counts", std::move(counts)}, {"missing", d.missing}, {"lost", d.lost},    {"expired", d.expired},   {"exit_code", d.exit}};
+  return {{"device", d.device},     {"name", d.device_name},  {"list", d.list},         {"planned", d.planned},
+          {"required", d.required}, {"executed", d.executed}, {"complete", d.complete}, {"counts", std::move(counts)},
+          {"missing", d.missing},   {"lost", d.lost},         {"expired", d.expired},   {"exit_code", d.exit}};
 }
 
 OrderedJson bundle_json_of(const JudgedBundle& b) {
@@ -101,17 +110,28 @@ OrderedJson bundle_json_of(const JudgedBundle& b) {
 }
 
 void print_json(const std::vector<JudgedBundle>& bundles, const Verdict& all) {
-  OrderedJson out{{"schema", "concord.judgement/1"}, {"verdict", all.line}, {"green", all.green}, {"exit_code", all.exit}, {"bundles", OrderedJson::array()}};
+  OrderedJson out{{"schema", "concord.judgement/1"},
+                  {"verdict", all.line},
+                  {"green", all.green},
+                  {"exit_code", all.exit},
+                  {"bundles", OrderedJson::array()}};
   for (const JudgedBundle& b : bundles) out["bundles"].push_back(bundle_json_of(b));
   fmt::print("{}\n", out.dump(2, ' ', false, OrderedJson::error_handler_t::replace));
 }
 
-// --- reports -------------------------------------------------------------------------------------------------------------------------------------------------
+// --- reports
+// -------------------------------------------------------------------------------------------------------------------------------------------------
 
 ConformanceReport report_of(const JudgedBundle& b) {
-  ConformanceReport r{.verdict = b.verdict, .plan = b.contents.plan, .records = b.records, .command = "concord judge " + b.bundle.folder, .folder = b.bundle.folder,
-                      .provenance = OrderedJson(b.contents.environment), .notes = {basis_line(b) + "."}};
-  for (const auto* lines : {&b.contradictions, &b.doubts, &b.notes}) std::ranges::copy(*lines, std::back_inserter(r.notes));
+  ConformanceReport r{.verdict = b.verdict,
+                      .plan = b.contents.plan,
+                      .records = b.records,
+                      .command = "concord judge " + b.bundle.folder,
+                      .folder = b.bundle.folder,
+                      .provenance = OrderedJson(b.contents.environment),
+                      .notes = {basis_line(b) + "."}};
+  for (const auto* lines : {&b.contradictions, &b.doubts, &b.notes})
+    std::ranges::copy(*lines, std::back_inserter(r.notes));
   return r;
 }
 
@@ -119,7 +139,8 @@ struct Renderer {
   const char* name;
   std::string (*render)(const ConformanceReport&);
 };
-constexpr Renderer kRenderers[] = {{"md", [](const ConformanceReport& r) { return markdown_report(r, ""); }}, {"junit", junit_report}};
+constexpr Renderer kRenderers[] = {{"md", [](const ConformanceReport& r) { return markdown_report(r, ""); }},
+                                   {"junit", junit_report}};
 
 struct Output {
   const Renderer* renderer;
@@ -130,24 +151,36 @@ Result<std::vector<Output>> parse_formats(const Options& o) {
   std::vector<Output> out;
   for (const std::string& argument : o.formats) {
     const std::size_t equals = std::min(argument.find('='), argument.size());
-    const auto found = std::ranges::find_if(kRenderers, [&](const Renderer& r) { return argument.substr(0, equals) == r.name; });
+    const auto found =
+        std::ranges::find_if(kRenderers, [&](const Renderer& r) { return argument.substr(0, equals) == r.name; });
     if (found == std::end(kRenderers) || equals + 1 >= argument.size())
-      return fail(ErrorKind::kUsage, "judge.format", fmt::format("\"{}\" is not an output; expected md=FILE or junit=FILE", printable(argument)));
+      return fail(ErrorKind::kUsage, "judge.format",
+                  fmt::format("\"{}\" is not an output; expected md=FILE or junit=FILE", printable(argument)));
     out.push_back({found, argument.substr(equals + 1)});
   }
-  if (!out.empty() && o.bundles.size() > 1) return fail(ErrorKind::kUsage, "judge.format", "a report file is of one bundle; name one at a time");
+  if (!out.empty() && o.bundles.size() > 1)
+    return fail(ErrorKind::kUsage, "judge.format", "a report file is of one bundle; name one at a time");
   return out;
 }
 
-// --- what is done --------------------------------------------------------------------------------------------------------------------------------------------
+// --- what is done
+// --------------------------------------------------------------------------------------------------------------------------------------------
 
 Result<JudgeSettings> settings_of(const Options& o) {
-  const std::map<std::string, Recompute> words{{"none", Recompute::kNone}, {"worst", Recompute::kWorst}, {"all", Recompute::kAll}};
-  JudgeSettings s{.lists = o.lists, .waivers = o.waivers, .recompute = words.at(o.recompute), .cost_limit = o.limit, .today = utc_now().substr(0, 10), .progress = {}};
+  const std::map<std::string, Recompute> words{
+      {"none", Recompute::kNone}, {"worst", Recompute::kWorst}, {"all", Recompute::kAll}};
+  JudgeSettings s{.lists = o.lists,
+                  .waivers = o.waivers,
+                  .recompute = words.at(o.recompute),
+                  .cost_limit = o.limit,
+                  .today = utc_now().substr(0, 10),
+                  .progress = {}};
   for (const std::string& folder : {o.lists, o.waivers})
-    if (!folder.empty() && !std::filesystem::is_directory(folder)) return fail(ErrorKind::kUsage, "judge.no_folder", "expected a folder", folder);
+    if (!folder.empty() && !std::filesystem::is_directory(folder))
+      return fail(ErrorKind::kUsage, "judge.no_folder", "expected a folder", folder);
   if (::isatty(STDERR_FILENO))
-    s.progress = [last = std::chrono::steady_clock::time_point{}](const std::string& what, std::uint64_t done, std::uint64_t total) mutable {
+    s.progress = [last = std::chrono::steady_clock::time_point{}](const std::string& what, std::uint64_t done,
+                                                                  std::uint64_t total) mutable {
       if (const auto now = std::chrono::steady_clock::now(); now - last > std::chrono::milliseconds(100)) {
         last = now;
         fmt::print(stderr, "\r\x1b[K[{}/{}] {}", done, total, what);
@@ -161,7 +194,8 @@ Result<JudgeSettings> settings_of(const Options& o) {
 Status check_different(const std::vector<JudgedBundle>& bundles) {
   std::set<std::string> journals;
   for (const JudgedBundle& b : bundles)
-    if (!journals.insert(b.bundle.manifest.find("cases.jsonl")->sha256).second) return bad_input("judge.same_run", "another of these bundles holds the same records", b.bundle.folder);
+    if (!journals.insert(b.bundle.manifest.find("cases.jsonl")->sha256).second)
+      return bad_input("judge.same_run", "another of these bundles holds the same records", b.bundle.folder);
   return {};
 }
 
@@ -177,7 +211,8 @@ Status judge(const Options& o, Context& context) {
   }
   CONCORD_CHECK(check_different(bundles));
   const Verdict all = join_verdicts(bundles);
-  for (const Output& out : outputs) CONCORD_CHECK(write_atomically(out.file, out.renderer->render(report_of(bundles.front()))));
+  for (const Output& out : outputs)
+    CONCORD_CHECK(write_atomically(out.file, out.renderer->render(report_of(bundles.front()))));
   if (o.json) {
     print_json(bundles, all);
   } else {
@@ -196,13 +231,19 @@ void add_judge_command(CLI::App& root, Context& context) {
   c->add_option("BUNDLE", o->bundles, "Folders that concord submit made")->required();
   c->add_option("--lists", o->lists, "Folder with further required lists (*.lock) to trust");
   c->add_option("--waivers", o->waivers, "Folder with further waivers (*.json) to trust");
-  c->add_option("--recompute", o->recompute, "What to compute again where no outputs are saved: none, worst (first and worst element, cheap cases), all (of every case)")
+  c->add_option("--recompute", o->recompute,
+                "What to compute again where no outputs are saved: none, worst (first and worst element, cheap cases), "
+                "all (of every case)")
       ->check(CLI::IsMember({"none", "worst", "all"}))
       ->capture_default_str();
-  c->add_option("--limit", o->limit, "With worst: flops plus bytes of the dearest case to compute again")->check(CLI::PositiveNumber)->capture_default_str();
+  c->add_option("--limit", o->limit, "With worst: flops plus bytes of the dearest case to compute again")
+      ->check(CLI::PositiveNumber)
+      ->capture_default_str();
   c->add_option("--format", o->formats, "Reports, repeatable: md=FILE, junit=FILE")->allow_extra_args(false);
   c->add_flag("--json", o->json, "Print the judgement as JSON");
-  c->footer("Exit status: 0 green, 1 red or contradictory, 2 malformed or changed bundle, 5 nothing or not all that is required (PARTIAL).");
+  c->footer(
+      "Exit status: 0 green, 1 red or contradictory, 2 malformed or changed bundle, 5 nothing or not all that is "
+      "required (PARTIAL).");
   c->callback([o, &context] {
     if (const Status s = judge(*o, context); !s) context.fail(s.error());
   });

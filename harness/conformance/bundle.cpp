@@ -36,10 +36,15 @@ Result<std::vector<std::string>> names_in(const std::string& folder) {
     const std::string name = fs::path(it->path()).lexically_relative(folder).generic_string();
     const fs::file_status status = it->symlink_status(ec);
     if (ec) break;
-    if (it.depth() > 1) return bad_input("bundle.extra_file", fmt::format("\"{}\" lies deeper than files of a bundle do", printable(name, 200)), folder);
+    if (it.depth() > 1)
+      return bad_input("bundle.extra_file",
+                       fmt::format("\"{}\" lies deeper than files of a bundle do", printable(name, 200)), folder);
     if (fs::is_directory(status)) continue;
     if (!fs::is_regular_file(status))
-      return bad_input("bundle.not_regular", fmt::format("\"{}\" is a link or a special file; a bundle holds regular files only", printable(name, 200)), folder);
+      return bad_input(
+          "bundle.not_regular",
+          fmt::format("\"{}\" is a link or a special file; a bundle holds regular files only", printable(name, 200)),
+          folder);
     if (name != kManifestFile) names.push_back(name);
   }
   if (ec) return fail(ErrorKind::kIo, "file.list", "cannot list this folder: " + ec.message(), folder);
@@ -49,9 +54,12 @@ Result<std::vector<std::string>> names_in(const std::string& folder) {
 
 Status check_names(const std::vector<std::string>& names, const BundleManifest& manifest, const std::string& folder) {
   for (const std::string& name : names)
-    if (!manifest.find(name)) return bad_input("bundle.extra_file", fmt::format("\"{}\" is not in the manifest", printable(name, 200)), folder);
+    if (!manifest.find(name))
+      return bad_input("bundle.extra_file", fmt::format("\"{}\" is not in the manifest", printable(name, 200)), folder);
   for (const BundleFile& f : manifest.files)
-    if (!std::ranges::binary_search(names, f.path)) return bad_input("bundle.missing_file", fmt::format("\"{}\" is in the manifest and not in the folder", f.path), folder);
+    if (!std::ranges::binary_search(names, f.path))
+      return bad_input("bundle.missing_file", fmt::format("\"{}\" is in the manifest and not in the folder", f.path),
+                       folder);
   return {};
 }
 
@@ -66,10 +74,15 @@ Status check_digests(const Bundle& bundle, const BundleProgress& progress) {
     const std::string path = bundle.path_of(f.path);
     CONCORD_TRY(const MappedFile file, MappedFile::open(path));
     if (file.bytes().size() != f.bytes)
-      return bad_input("bundle.size", fmt::format("the manifest says {} bytes, the file has {}", f.bytes, file.bytes().size()), path);
+      return bad_input("bundle.size",
+                       fmt::format("the manifest says {} bytes, the file has {}", f.bytes, file.bytes().size()), path);
     CONCORD_TRY(const std::string digest, digest_of(file, after));
     if (digest != f.sha256)
-      return bad_input("bundle.digest", fmt::format("the manifest says SHA-256 {}, the file has {}: it was changed after the bundle was made", f.sha256, digest), path);
+      return bad_input(
+          "bundle.digest",
+          fmt::format("the manifest says SHA-256 {}, the file has {}: it was changed after the bundle was made",
+                      f.sha256, digest),
+          path);
   }
   return {};
 }
@@ -82,7 +95,9 @@ Result<std::vector<BundleFile>> scan_bundle(const std::string& folder) {
   CONCORD_TRY(const std::vector<std::string> names, names_in(folder));
   std::vector<BundleFile> files;
   for (const std::string& name : names) {
-    if (!is_bundle_path(name)) return bad_input("bundle.path", fmt::format("\"{}\" is no place for a file of a bundle", printable(name, 200)), folder);
+    if (!is_bundle_path(name))
+      return bad_input("bundle.path", fmt::format("\"{}\" is no place for a file of a bundle", printable(name, 200)),
+                       folder);
     CONCORD_TRY(const MappedFile file, MappedFile::open(fs::path(folder) / name));
     CONCORD_TRY(std::string digest, digest_of(file, {}));
     files.push_back({name, file.bytes().size(), std::move(digest)});
@@ -93,11 +108,13 @@ Result<std::vector<BundleFile>> scan_bundle(const std::string& folder) {
 Result<Bundle> open_bundle(const std::string& folder, const BundleProgress& progress) {
   std::error_code ec;
   if (!fs::is_directory(folder, ec))
-    return bad_input("bundle.not_a_folder", "expected a bundle, a folder that concord submit made; unpack an archive first", folder);
+    return bad_input("bundle.not_a_folder",
+                     "expected a bundle, a folder that concord submit made; unpack an archive first", folder);
   Bundle bundle{.folder = folder, .manifest = {}};
   const std::string file = bundle.path_of(kManifestFile);
   if (!fs::is_regular_file(fs::symlink_status(file, ec)))
-    return bad_input("bundle.no_manifest", fmt::format("no {} in it; concord submit makes bundles from run folders", kManifestFile), folder);
+    return bad_input("bundle.no_manifest",
+                     fmt::format("no {} in it; concord submit makes bundles from run folders", kManifestFile), folder);
   CONCORD_TRY(const std::string text, read_text(file, kMaxManifest));
   CONCORD_TRY(bundle.manifest, BundleManifest::parse(text, file));
   CONCORD_TRY(const std::vector<std::string> names, names_in(folder));

@@ -27,10 +27,12 @@ class Tampering : public BundleTest {
   }
 };
 
-// --- files ---------------------------------------------------------------------------------------------------------------------------------------------------
+// --- files
+// ---------------------------------------------------------------------------------------------------------------------------------------------------
 
 TEST_F(Tampering, AnyFileThatIsNotWhatTheManifestSays) {
-  const std::string made = bundle(true), output = made + "/" + BundleManifest::parse(text_of(made + "/manifest.json"), "m")->files[6].path;
+  const std::string made = bundle(true),
+                    output = made + "/" + BundleManifest::parse(text_of(made + "/manifest.json"), "m")->files[6].path;
   const std::string journal = made + "/cases.jsonl", whole = text_of(journal);
   std::string flipped = whole;
   flipped[flipped.size() / 2] ^= 1;
@@ -63,7 +65,8 @@ TEST_F(Tampering, LinksAndSpecialFiles) {
 
 TEST_F(Tampering, PathsThatLeaveTheBundle) {
   const std::string made = bundle(true), manifest = text_of(made + "/manifest.json");
-  for (const char* path : {"../cases.jsonl", "/etc/passwd", "outputs/../cases.jsonl", "outputs/.hidden.bin", "outputs//a.bin", "other/file.json", "manifest.json", "ops/a.lock", ""}) {
+  for (const char* path : {"../cases.jsonl", "/etc/passwd", "outputs/../cases.jsonl", "outputs/.hidden.bin",
+                           "outputs//a.bin", "other/file.json", "manifest.json", "ops/a.lock", ""}) {
     EXPECT_FALSE(is_bundle_path(path)) << path;
     std::string forged = manifest;
     forged.replace(forged.find("\"cases.jsonl\""), 13, Json(path).dump());
@@ -74,7 +77,8 @@ TEST_F(Tampering, PathsThatLeaveTheBundle) {
 
 TEST_F(Tampering, TruncatedAndMalformedManifests) {
   const std::string manifest = text_of(bundle(true) + "/manifest.json");
-  for (std::size_t n = 0; n + 2 < manifest.size(); n += 7) EXPECT_FALSE(BundleManifest::parse(manifest.substr(0, n), "m")) << n;
+  for (std::size_t n = 0; n + 2 < manifest.size(); n += 7)
+    EXPECT_FALSE(BundleManifest::parse(manifest.substr(0, n), "m")) << n;
   const auto with = [&](const char* key, const Json& value) {
     Json changed = Json::parse(manifest);
     changed[key] = value;
@@ -97,7 +101,9 @@ TEST_F(Tampering, TruncatedAndMalformedManifests) {
 
 TEST_F(Tampering, TruncatedContents) {
   const std::string made = bundle(true);
-  for (const auto& [name, code] : {std::pair{"environment.json", "environment.syntax"}, {"cases.jsonl", "bundle.torn"}, {"plan.txt", "bundle.plan"}}) {
+  for (const auto& [name, code] : {std::pair{"environment.json", "environment.syntax"},
+                                   {"cases.jsonl", "bundle.torn"},
+                                   {"plan.txt", "bundle.plan"}}) {
     const std::string path = made + "/" + name, whole = text_of(path);
     write_text(path, whole.substr(0, whole.size() - 3));
     forge(made);
@@ -108,7 +114,8 @@ TEST_F(Tampering, TruncatedContents) {
   EXPECT_THAT(code_of(judge(made)), HasSubstr("GREEN"));
 }
 
-// --- records -------------------------------------------------------------------------------------------------------------------------------------------------
+// --- records
+// -------------------------------------------------------------------------------------------------------------------------------------------------
 
 TEST_F(Tampering, AStatusChanged) {
   for (const bool save : {false, true}) {
@@ -163,7 +170,8 @@ TEST_F(Tampering, ACaseSaidToBeRefusedRightly) {
   change_record(made, kAdd, [](CaseRecord& r) {
     pretend_pass(r);
     r.evidence.outcome = Outcome::kRefused, r.evidence.expect_refusal = true;
-    for (OutputFindings& f : r.evidence.outputs) f.above_rigorous = f.above_probable = 0, f.margin = f.margin_probable = 0;
+    for (OutputFindings& f : r.evidence.outputs)
+      f.above_rigorous = f.above_probable = 0, f.margin = f.margin_probable = 0;
   });
   expect_red(made, kAdd, "it must be computed");
 }
@@ -192,7 +200,8 @@ TEST_F(Tampering, AnOutputByteFlipped) {
 }
 
 TEST_F(Tampering, OutputsOfAnotherSizeOrNobody) {
-  const std::string made = bundle(true), path = made + "/" + saved_outputs(records_of(made).back()), bytes = text_of(path);
+  const std::string made = bundle(true), path = made + "/" + saved_outputs(records_of(made).back()),
+                    bytes = text_of(path);
   write_text(path, bytes + "more");
   forge(made);
   EXPECT_EQ(code_of(judge(made)), "outputs.size");
@@ -259,7 +268,8 @@ TEST_F(Tampering, ARecordOfTomorrow) {
   expect_red(made, kAdd, "it is dated 2999-01-01");
 }
 
-// --- what it is judged by ------------------------------------------------------------------------------------------------------------------------------------
+// --- what it is judged by
+// ------------------------------------------------------------------------------------------------------------------------------------
 
 TEST_F(Tampering, AListShortened) {
   const std::string made = bundle(true, {kIds.back()});
@@ -276,7 +286,10 @@ TEST_F(Tampering, AListShortened) {
   plan.resize(plan.size() - kIds.back().size() - 1);
   write_text(made + "/plan.txt", plan);
   fs::remove(made + "/" + saved);
-  forge(made, [&](BundleManifest& m) { --m.outputs, m.lists.front().count = shorter.size(), m.lists.front().sha256 = ids_digest(shorter), m.records = shorter.size(); });
+  forge(made, [&](BundleManifest& m) {
+    --m.outputs, m.lists.front().count = shorter.size(), m.lists.front().sha256 = ids_digest(shorter),
+                 m.records = shorter.size();
+  });
   const auto judged = judge(made);
   ASSERT_TRUE(judged) << judged.error().to_string();
   EXPECT_THAT(judged->doubts, ElementsAre(HasSubstr("is NOT the one that this program has: it lacks 1 cases")));

@@ -9,9 +9,12 @@ using testing::ElementsAre;
 using testing::HasSubstr;
 using testing::IsEmpty;
 
-constexpr const char* kWaivers = R"({"schema":"concord.waivers/1","waivers":[{"id":"known-add","cases":"add/N=33*","devices":["test:oracle"],"statuses":["FAIL"],
+constexpr const char* kWaivers =
+    R"({"schema":"concord.waivers/1","waivers":[{"id":"known-add","cases":"add/N=33*","devices":["test:oracle"],"statuses":["FAIL"],
   "bound":1000000,"reason":"off by a hundredth","link":"https://example.org/1","expires":"%s"}]})";
-std::string waivers_until(const std::string& day) { return std::string(kWaivers).replace(std::string(kWaivers).find("%s"), 2, day); }
+std::string waivers_until(const std::string& day) {
+  return std::string(kWaivers).replace(std::string(kWaivers).find("%s"), 2, day);
+}
 
 TEST_F(BundleTest, ARunWithItsOutputsIsDerivedAgainFromThem) {
   const auto judged = judge(bundle(true));
@@ -113,13 +116,16 @@ TEST_F(BundleTest, SeveralBundlesAreOneTableAndTheWorstDecides) {
   EXPECT_EQ(join_verdicts({}).exit, exit_codes::kNothingRun);
 }
 
-// --- submit --------------------------------------------------------------------------------------------------------------------------------------------------
+// --- submit
+// --------------------------------------------------------------------------------------------------------------------------------------------------
 
 class SubmitTest : public BundleTest {
  protected:
   std::string refused(const fs::path& run, const std::string& out = "bundle") const {
     const auto made = submit_run({.run = run.string(), .out = (folder_ / out).string(), .statement = {}});
-    EXPECT_EQ(std::ranges::count_if(fs::directory_iterator(folder_), [](const auto& e) { return e.path().string().contains(".tmp."); }), 0);
+    EXPECT_EQ(std::ranges::count_if(fs::directory_iterator(folder_),
+                                    [](const auto& e) { return e.path().string().contains(".tmp."); }),
+              0);
     return made ? "made" : made.error().code;
   }
 };

@@ -1,12 +1,13 @@
-// Bundles for tests: a suite of its own in a temporary folder, and a device made of the oracle, rounded to the outputs' dtype. Included by tests only.
+// Bundles for tests: a suite of its own in a temporary folder, and a device made of the oracle, rounded to the outputs'
+// dtype. Included by tests only.
 #pragma once
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
 #include <unistd.h>
 
 #include <filesystem>
-#include <functional>
 #include <fstream>
+#include <functional>
 #include <set>
 
 #include "base/file.hpp"
@@ -20,7 +21,8 @@ namespace fs = std::filesystem;
 
 inline const std::string kDevice = "test:oracle";
 inline const std::vector<std::string> kIds = {
-    "add/N=33,R=3,in=uniform,place=0,x=f32", "add/N=8,R=0,in=exact,place=0,x=f32", "matmul/K=64,M=3,N=5,bias=1,fuse=none,in=gaussian,place=0,w=f32,x=f32",
+    "add/N=33,R=3,in=uniform,place=0,x=f32", "add/N=8,R=0,in=exact,place=0,x=f32",
+    "matmul/K=64,M=3,N=5,bias=1,fuse=none,in=gaussian,place=0,w=f32,x=f32",
     "rmsnorm/N=64,R=2,eps=1e-5,in=gaussian,place=0,x=bf16", "softmax/N=33,R=2,in=gaussian,place=0,x=f32"};
 
 inline std::string today() { return utc_now().substr(0, 10); }
@@ -65,7 +67,8 @@ struct Device {
     fill_outputs(problem, 0, inputs, arena);
     Made made;
     Evidence& e = made.record.evidence;
-    e.kernel = planned.spec.op + ": test oracle", e.again.repeats = 1, e.again.repeats_equal = 1, e.expect_refusal = problem.expect_refusal;
+    e.kernel = planned.spec.op + ": test oracle", e.again.repeats = 1, e.again.repeats_equal = 1,
+    e.expect_refusal = problem.expect_refusal;
     if (problem.expect_refusal) {
       e.outcome = Outcome::kRefused;
       e.outputs = judge_untouched(problem, inputs, arena);
@@ -76,7 +79,8 @@ struct Device {
       e.outcome = Outcome::kCompleted, e.math_mode = expected.mode.name();
       e.outputs = judge_outputs(problem, expected, inputs, arena);
     }
-    for (const Operand& o : problem.outputs) made.saved.insert(made.saved.end(), arena.begin() + o.offset, arena.begin() + o.offset + o.bytes);
+    for (const Operand& o : problem.outputs)
+      made.saved.insert(made.saved.end(), arena.begin() + o.offset, arena.begin() + o.offset + o.bytes);
     if (!problem.expect_refusal) e.output_digest = hex(sha256(made.saved));
     describe(planned, made.record);
     return made;
@@ -85,11 +89,16 @@ struct Device {
  private:
   void describe(const PlannedCase& planned, CaseRecord& r) const {
     r.id = planned.id, r.device = kDevice, r.family = planned.family;
-    const Waived w = apply_waivers(waivers, r.id, r.device, r.evidence, decide(planned.spec, r.evidence, witness), today());
-    r.status = w.decision.status, r.check = w.decision.check, r.reason = w.decision.reason, r.waiver = w.waiver, r.waiver_expired = w.expired;
+    const Waived w =
+        apply_waivers(waivers, r.id, r.device, r.evidence, decide(planned.spec, r.evidence, witness), today());
+    r.status = w.decision.status, r.check = w.decision.check, r.reason = w.decision.reason, r.waiver = w.waiver,
+    r.waiver_expired = w.expired;
     DeviceFacts facts;
     facts.id = kDevice, facts.name = "The oracle itself";
-    r.body = {{"tier", tier_name(planned.tier)}, {"seed", seed}, {"facts", device_json(facts)}, {"repro", "concord conform --case '" + r.id + "'"}};
+    r.body = {{"tier", tier_name(planned.tier)},
+              {"seed", seed},
+              {"facts", device_json(facts)},
+              {"repro", "concord conform --case '" + r.id + "'"}};
     const OrderedJson where = provenance();  // a temporary would not live as long as the loop
     for (const auto& [key, value] : where.items()) r.body[key] = value;
   }
@@ -124,7 +133,9 @@ class BundleTest : public testing::Test {
     list.name = "test.smoke", list.devices = {kDevice}, list.witness = "^[a-z]+: test oracle$", list.ids = ids;
     return list;
   }
-  static void write_list(const fs::path& folder, const std::vector<std::string>& ids) { write_text(folder / "test.smoke.lock", list_of(ids).to_text()); }
+  static void write_list(const fs::path& folder, const std::vector<std::string>& ids) {
+    write_text(folder / "test.smoke.lock", list_of(ids).to_text());
+  }
 
   // A finished run. `spoil`: ids that the device gets wrong.
   fs::path run_folder(const Device& device, bool save, const std::set<std::string>& spoilt = {}) const {
@@ -133,8 +144,10 @@ class BundleTest : public testing::Test {
     std::string journal;
     for (const std::string& id : kIds) {
       Device one = device;
-      if (!spoilt.contains(id)) one.spoil = nullptr;
-      else if (!one.spoil) one.spoil = spoil_first;
+      if (!spoilt.contains(id))
+        one.spoil = nullptr;
+      else if (!one.spoil)
+        one.spoil = spoil_first;
       Device::Made made = one.run(suite_.plan(CaseSpec::parse(id).value()).value());
       if (save) {
         const std::string name = "outputs/" + sha256_hex(made.record.key()).substr(0, 32) + ".bin";
@@ -144,7 +157,8 @@ class BundleTest : public testing::Test {
       journal += made.record.to_line() + "\n";
     }
     write_text(run / "cases.jsonl", journal);
-    const OrderedJson plan{{"schema", "concord.conform/1"}, {"tier", "smoke"}, {"devices", {kDevice}}, {"seed", device.seed}, {"cases", kIds.size()}, {"cases_sha256", ids_digest(kIds)}};
+    const OrderedJson plan{{"schema", "concord.conform/1"}, {"tier", "smoke"},      {"devices", {kDevice}},
+                           {"seed", device.seed},           {"cases", kIds.size()}, {"cases_sha256", ids_digest(kIds)}};
     write_text(run / "run.json", plan.dump());
     return run;
   }
@@ -156,7 +170,9 @@ class BundleTest : public testing::Test {
     EXPECT_TRUE(manifest) << manifest.error().to_string();
     return out;
   }
-  std::string bundle(bool save, const std::set<std::string>& spoilt = {}, const Device& device = {}) const { return submit(run_folder(device, save, spoilt)); }
+  std::string bundle(bool save, const std::set<std::string>& spoilt = {}, const Device& device = {}) const {
+    return submit(run_folder(device, save, spoilt));
+  }
 
   static Result<JudgedBundle> judge(const std::string& bundle, JudgeSettings settings = {}) {
     const std::atomic<bool> never{false};
@@ -173,13 +189,16 @@ class BundleTest : public testing::Test {
     if (more) more(m);
     write_text(file, m.to_text());
   }
-  static std::vector<CaseRecord> records_of(const std::string& bundle) { return read_case_journal(bundle + "/cases.jsonl").value().records; }
+  static std::vector<CaseRecord> records_of(const std::string& bundle) {
+    return read_case_journal(bundle + "/cases.jsonl").value().records;
+  }
   static void write_records(const std::string& bundle, const std::vector<CaseRecord>& records) {
     std::string text;
     for (const CaseRecord& r : records) text += r.to_line() + "\n";
     write_text(fs::path(bundle) / "cases.jsonl", text);
   }
-  static void change_record(const std::string& bundle, const std::string& id, const std::function<void(CaseRecord&)>& change) {
+  static void change_record(const std::string& bundle, const std::string& id,
+                            const std::function<void(CaseRecord&)>& change) {
     std::vector<CaseRecord> records = records_of(bundle);
     for (CaseRecord& r : records)
       if (r.id == id) change(r);
@@ -191,7 +210,11 @@ class BundleTest : public testing::Test {
   OperatorSuite suite_;
 };
 
-inline std::string code_of(const Result<JudgedBundle>& judged) { return judged ? "judged: " + judged->verdict.line : judged.error().code; }
-inline void pretend_pass(CaseRecord& r) { r.status = CaseStatus::kPass, r.check = "none", r.reason = "every check passed"; }
+inline std::string code_of(const Result<JudgedBundle>& judged) {
+  return judged ? "judged: " + judged->verdict.line : judged.error().code;
+}
+inline void pretend_pass(CaseRecord& r) {
+  r.status = CaseStatus::kPass, r.check = "none", r.reason = "every check passed";
+}
 
 }  // namespace concord::conformance::bundle_testing

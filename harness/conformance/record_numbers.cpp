@@ -27,7 +27,8 @@ struct NumberRow {
   const char* name;
   double OutputFindings::* member;
 };
-constexpr NumberRow kMargins[] = {{"margin", &OutputFindings::margin}, {"margin_probable", &OutputFindings::margin_probable}};
+constexpr NumberRow kMargins[] = {{"margin", &OutputFindings::margin},
+                                  {"margin_probable", &OutputFindings::margin_probable}};
 
 // Margins are errors over bounds, and each of the two may be off by a slack of 2^-20.
 constexpr double kMarginSlack = 0x1p-18;
@@ -57,29 +58,43 @@ bool exists(const Coordinates& c, const Operand& o) {
   return c.at.size() == o.dims.size() && c.index < elements_of(o) && flat_index(o.dims, c.at) == c.index;
 }
 
-std::uint64_t wrong_elements(const OutputFindings& f) { return f.unwritten + f.nonfinite + f.above_rigorous + f.above_probable; }
+std::uint64_t wrong_elements(const OutputFindings& f) {
+  return f.unwritten + f.nonfinite + f.above_rigorous + f.above_probable;
+}
 
-// Margins and counts say the same, and the worst element of a good output has the margin and is not beyond the largest error.
+// Margins and counts say the same, and the worst element of a good output has the margin and is not beyond the largest
+// error.
 void check_margin(const OutputFindings& f, std::vector<std::string>& out) {
   const auto say = [&](std::string what) { out.push_back(fmt::format("{}: {}", f.name, what)); };
-  if (std::isnan(f.margin) || std::isnan(f.margin_probable) || f.margin < 0 || f.margin_probable < 0 || !(f.max_error >= 0)) return say("a margin or an error is negative or no number");
-  if (f.above_rigorous == 0 && f.nonfinite == 0 && f.unwritten == 0 && f.margin > 1) say(fmt::format("no element is above the bound, but the margin is {}", f.margin));
-  if (f.above_rigorous > 0 && f.margin <= 1) say(fmt::format("{} elements are above the bound, but the margin is {}", f.above_rigorous, f.margin));
-  if (f.above_probable > 0 && f.margin_probable <= 1) say(fmt::format("{} elements are above the probable bound, but its margin is {}", f.above_probable, f.margin_probable));
+  if (std::isnan(f.margin) || std::isnan(f.margin_probable) || f.margin < 0 || f.margin_probable < 0 ||
+      !(f.max_error >= 0))
+    return say("a margin or an error is negative or no number");
+  if (f.above_rigorous == 0 && f.nonfinite == 0 && f.unwritten == 0 && f.margin > 1)
+    say(fmt::format("no element is above the bound, but the margin is {}", f.margin));
+  if (f.above_rigorous > 0 && f.margin <= 1)
+    say(fmt::format("{} elements are above the bound, but the margin is {}", f.above_rigorous, f.margin));
+  if (f.above_probable > 0 && f.margin_probable <= 1)
+    say(fmt::format("{} elements are above the probable bound, but its margin is {}", f.above_probable,
+                    f.margin_probable));
   const Coordinates& w = f.worst;
-  if (f.judged != "bound" || wrong_elements(f) > 0 || w.at.empty() || !std::isfinite(w.got) || !std::isfinite(w.want)) return;
+  if (f.judged != "bound" || wrong_elements(f) > 0 || w.at.empty() || !std::isfinite(w.got) || !std::isfinite(w.want))
+    return;
   const double error = std::abs(w.got - w.want);
   const double margin = error == 0 ? 0 : error / w.rigorous;
-  if (!near_margin(margin, f.margin)) say(fmt::format("the worst element has an error of {} of the bound, but the margin is {}", margin, f.margin));
-  if (error > f.max_error * (1 + 0x1p-40)) say(fmt::format("the worst element's error is {}, but max_error is {}", error, f.max_error));
+  if (!near_margin(margin, f.margin))
+    say(fmt::format("the worst element has an error of {} of the bound, but the margin is {}", margin, f.margin));
+  if (error > f.max_error * (1 + 0x1p-40))
+    say(fmt::format("the worst element's error is {}, but max_error is {}", error, f.max_error));
 }
 
 void check_output(const OutputFindings& f, const Operand& o, std::vector<std::string>& out) {
   const auto say = [&](std::string what) { out.push_back(fmt::format("{}: {}", printable(f.name), what)); };
   if (f.name != o.name) return say(fmt::format("the case's output here is {}", o.name));
-  if (f.elements != elements_of(o)) return say(fmt::format("{} elements were judged, the case has {}", f.elements, elements_of(o)));
+  if (f.elements != elements_of(o))
+    return say(fmt::format("{} elements were judged, the case has {}", f.elements, elements_of(o)));
   for (const CountRow& row : kCounts)
-    if (row.member != &OutputFindings::guard_bytes && f.*row.member > f.elements) say(fmt::format("{} is {} of {} elements", row.name, f.*row.member, f.elements));
+    if (row.member != &OutputFindings::guard_bytes && f.*row.member > f.elements)
+      say(fmt::format("{} is {} of {} elements", row.name, f.*row.member, f.elements));
   if (!exists(f.first, o) || !exists(f.worst, o)) say("the first or worst element is not one of the output's");
   check_margin(f, out);
 }
@@ -88,7 +103,8 @@ void check_repetitions(const Repetitions& r, std::vector<std::string>& out) {
   if (r.repeats_equal > r.repeats || r.threads_equal.size() > r.threads.size() || r.rows_equal > r.rows)
     out.push_back("more repetitions are equal than were made");
   for (const std::uint32_t t : r.threads_equal)
-    if (std::ranges::find(r.threads, t) == r.threads.end()) out.push_back(fmt::format("{} threads gave equal bits, but were not tried", t));
+    if (std::ranges::find(r.threads, t) == r.threads.end())
+      out.push_back(fmt::format("{} threads gave equal bits, but were not tried", t));
 }
 
 bool must_have_outputs(const Problem& problem, const Evidence& e) {
@@ -128,34 +144,47 @@ Wanted wanted(const ExpectedOutput& e, std::uint64_t i) {
 }
 
 void check_element(const Coordinates& c, const ExpectedOutput& e, const char* which, std::vector<std::string>& out) {
-  const std::uint64_t n = e.judged == Judged::kBits ? e.bits.size() / std::max<std::uint64_t>(1, concord_abi::dtype_bytes(e.dtype)) : e.want.size();
+  const std::uint64_t n = e.judged == Judged::kBits
+                              ? e.bits.size() / std::max<std::uint64_t>(1, concord_abi::dtype_bytes(e.dtype))
+                              : e.want.size();
   if (c.at.empty() || c.index >= n) return;  // own_contradictions() has looked at the place
   const Wanted w = wanted(e, c.index);
   const double slack = oracle_slack(w.want, w.rigorous);
   const std::string place = fmt::format("{}: the {} element [{}]", e.name, which, fmt::join(c.at, ","));
   if (!near(c.want, w.want, slack)) out.push_back(fmt::format("{} wants {}, the oracle {}", place, c.want, w.want));
   if (!near(c.rigorous, w.rigorous, slack) || !near(c.probable, w.probable, slack))
-    out.push_back(fmt::format("{} was judged by the bounds {} and {}, they are {} and {}", place, c.rigorous, c.probable, w.rigorous, w.probable));
+    out.push_back(fmt::format("{} was judged by the bounds {} and {}, they are {} and {}", place, c.rigorous,
+                              c.probable, w.rigorous, w.probable));
 }
 
 // One place in both findings; an equal margin somewhere else is a tie.
-void compare_places(const char* which, const OutputFindings& a, const OutputFindings& b, const Coordinates& x, const Coordinates& y, std::vector<std::string>& out) {
+void compare_places(const char* which, const OutputFindings& a, const OutputFindings& b, const Coordinates& x,
+                    const Coordinates& y, std::vector<std::string>& out) {
   const auto say = [&](std::string what) { out.push_back(fmt::format("{}: {}", a.name, what)); };
   if (x.index != y.index || x.at != y.at) {
     if (near_margin(a.margin, b.margin) && std::string_view(which) == "worst") return;
-    return say(fmt::format("the {} element is said to be [{}], it is [{}]", which, fmt::join(x.at, ","), fmt::join(y.at, ",")));
+    return say(fmt::format("the {} element is said to be [{}], it is [{}]", which, fmt::join(x.at, ","),
+                           fmt::join(y.at, ",")));
   }
   const double slack = oracle_slack(y.want, y.rigorous);
-  if (!same_number(x.got, y.got)) say(fmt::format("the device's value at the {} element [{}] is said to be {}, it is {}", which, fmt::join(x.at, ","), x.got, y.got));
-  if (!near(x.want, y.want, slack)) say(fmt::format("the {} element [{}] is said to want {}, it wants {}", which, fmt::join(x.at, ","), x.want, y.want));
+  if (!same_number(x.got, y.got))
+    say(fmt::format("the device's value at the {} element [{}] is said to be {}, it is {}", which, fmt::join(x.at, ","),
+                    x.got, y.got));
+  if (!near(x.want, y.want, slack))
+    say(fmt::format("the {} element [{}] is said to want {}, it wants {}", which, fmt::join(x.at, ","), x.want,
+                    y.want));
   if (!near(x.rigorous, y.rigorous, slack) || !near(x.probable, y.probable, slack))
-    say(fmt::format("the bounds at the {} element [{}] are said to be {} and {}, they are {} and {}", which, fmt::join(x.at, ","), x.rigorous, x.probable, y.rigorous, y.probable));
+    say(fmt::format("the bounds at the {} element [{}] are said to be {} and {}, they are {} and {}", which,
+                    fmt::join(x.at, ","), x.rigorous, x.probable, y.rigorous, y.probable));
 }
 
 // What findings say of an output whatever the device wrote.
 bool check_kind(const OutputFindings& a, const OutputFindings& b, std::vector<std::string>& out) {
   if (a.name == b.name && a.judged == b.judged && a.degenerate == b.degenerate) return true;
-  const auto words = [](const OutputFindings& f) { return fmt::format("{} judged by {}{}", printable(f.name), printable(f.judged), f.degenerate ? " (degenerate)" : ""); };
+  const auto words = [](const OutputFindings& f) {
+    return fmt::format("{} judged by {}{}", printable(f.name), printable(f.judged),
+                       f.degenerate ? " (degenerate)" : "");
+  };
   out.push_back(fmt::format("recorded as {}, it is {}", words(a), words(b)));
   return false;
 }
@@ -164,9 +193,11 @@ void compare_outputs(const OutputFindings& a, const OutputFindings& b, std::vect
   const auto say = [&](std::string what) { out.push_back(fmt::format("{}: {}", b.name, what)); };
   if (!check_kind(a, b, out)) return;
   for (const CountRow& row : kCounts)
-    if (a.*row.member != b.*row.member) say(fmt::format("{} is said to be {}, the outputs say {}", row.name, a.*row.member, b.*row.member));
+    if (a.*row.member != b.*row.member)
+      say(fmt::format("{} is said to be {}, the outputs say {}", row.name, a.*row.member, b.*row.member));
   for (const NumberRow& row : kMargins)
-    if (!near_margin(a.*row.member, b.*row.member)) say(fmt::format("{} is said to be {}, the outputs say {}", row.name, a.*row.member, b.*row.member));
+    if (!near_margin(a.*row.member, b.*row.member))
+      say(fmt::format("{} is said to be {}, the outputs say {}", row.name, a.*row.member, b.*row.member));
   if (!near(a.max_error, b.max_error, 0x1p-12 * b.max_error + oracle_slack(b.worst.want, b.worst.rigorous)))
     say(fmt::format("max_error is said to be {}, the outputs say {}", a.max_error, b.max_error));
   compare_places("first", a, b, a.first, b.first, out);
@@ -183,7 +214,8 @@ double oracle_slack(double want, double rigorous) {
 std::vector<std::string> own_contradictions(const Problem& problem, const Evidence& e) {
   std::vector<std::string> out;
   if (e.expect_refusal != problem.expect_refusal)
-    out.push_back(problem.expect_refusal ? "the case must be refused, the record says that it need not" : "the record says that the case must be refused; it must be computed");
+    out.push_back(problem.expect_refusal ? "the case must be refused, the record says that it need not"
+                                         : "the record says that the case must be refused; it must be computed");
   check_repetitions(e.again, out);
   if (!must_have_outputs(problem, e)) return out;
   if (e.outputs.size() != problem.outputs.size()) {
@@ -194,16 +226,21 @@ std::vector<std::string> own_contradictions(const Problem& problem, const Eviden
   return out;
 }
 
-std::vector<std::string> findings_contradictions(const std::vector<OutputFindings>& recorded, const std::vector<OutputFindings>& found) {
+std::vector<std::string> findings_contradictions(const std::vector<OutputFindings>& recorded,
+                                                 const std::vector<OutputFindings>& found) {
   std::vector<std::string> out;
-  if (recorded.size() != found.size()) return {fmt::format("findings of {} outputs, there are {}", recorded.size(), found.size())};
+  if (recorded.size() != found.size())
+    return {fmt::format("findings of {} outputs, there are {}", recorded.size(), found.size())};
   for (std::size_t i = 0; i < found.size(); ++i) compare_outputs(recorded[i], found[i], out);
   return out;
 }
 
-std::vector<std::string> oracle_contradictions(const std::vector<OutputFindings>& recorded, const std::vector<OutputFindings>& shape, const Expectation& expectation) {
+std::vector<std::string> oracle_contradictions(const std::vector<OutputFindings>& recorded,
+                                               const std::vector<OutputFindings>& shape,
+                                               const Expectation& expectation) {
   std::vector<std::string> out;
-  if (recorded.size() != expectation.outputs.size()) return {fmt::format("findings of {} outputs, the oracle has {}", recorded.size(), expectation.outputs.size())};
+  if (recorded.size() != expectation.outputs.size())
+    return {fmt::format("findings of {} outputs, the oracle has {}", recorded.size(), expectation.outputs.size())};
   for (std::size_t i = 0; i < recorded.size(); ++i) {
     check_kind(recorded[i], shape[i], out);
     check_element(recorded[i].worst, expectation.outputs[i], "worst", out);

@@ -47,10 +47,14 @@ std::string digest_of_outputs(const Problem& problem, std::span<const std::byte>
 // Judges the records of one case.
 class CaseJudge {
  public:
-  CaseJudge(const PlannedCase& planned, const Problem& problem, const Ground& ground) : planned_(planned), problem_(problem), ground_(ground), oracle_(problem, ground.seed) {}
+  CaseJudge(const PlannedCase& planned, const Problem& problem, const Ground& ground)
+      : planned_(planned), problem_(problem), ground_(ground), oracle_(problem, ground.seed) {}
 
   Result<Rederived> judge(const Claim& claim) {
-    Rederived out{.record = *claim.record, .basis = Basis::kNumbers, .contradictions = own_contradictions(problem_, claim.record->evidence), .notes = {}};
+    Rederived out{.record = *claim.record,
+                  .basis = Basis::kNumbers,
+                  .contradictions = own_contradictions(problem_, claim.record->evidence),
+                  .notes = {}};
     check_mode(out);
     CONCORD_CHECK(check_evidence(claim, out));
     judge_status(*claim.record, out);
@@ -58,7 +62,9 @@ class CaseJudge {
   }
 
  private:
-  bool judged(const Evidence& e) const { return problem_.expect_refusal ? e.outcome == Outcome::kRefused : e.outcome == Outcome::kCompleted; }
+  bool judged(const Evidence& e) const {
+    return problem_.expect_refusal ? e.outcome == Outcome::kRefused : e.outcome == Outcome::kCompleted;
+  }
   MathMode mode_of(const CaseRecord& r) const {
     const auto it = ground_.modes.find(r.device);
     return it == ground_.modes.end() ? MathMode{} : it->second;
@@ -68,17 +74,22 @@ class CaseJudge {
     const Evidence& e = out.record.evidence;
     if (!judged(e) || problem_.expect_refusal) return;
     if (const std::string name = mode_of(out.record).name(); e.math_mode != name)
-      out.contradictions.push_back(fmt::format("judged by the bounds of {}, but the device declares {}", e.math_mode, name));
+      out.contradictions.push_back(
+          fmt::format("judged by the bounds of {}, but the device declares {}", e.math_mode, name));
   }
 
   Status check_evidence(const Claim& claim, Rederived& out) {
     const CaseRecord& r = *claim.record;
     if (!judged(r.evidence)) return {};
     const std::uint64_t memory = problem_.input_bytes + problem_.output_bytes;
-    const double cost = planned_.flops + planned_.bytes, limit = ground_.cost_limit * (claim.outputs_file.empty() ? 1 : 1000);
+    const double cost = planned_.flops + planned_.bytes,
+                 limit = ground_.cost_limit * (claim.outputs_file.empty() ? 1 : 1000);
     const bool all = ground_.recompute == Recompute::kAll;
     if (memory > ground_.memory_limit || (!all && cost > limit)) {
-      if (!claim.outputs_file.empty()) out.notes.push_back(fmt::format("{}: its saved outputs were not judged: {:.3g} flops and bytes, {} bytes of operands", r.key(), cost, memory));
+      if (!claim.outputs_file.empty())
+        out.notes.push_back(
+            fmt::format("{}: its saved outputs were not judged: {:.3g} flops and bytes, {} bytes of operands", r.key(),
+                        cost, memory));
       return {};
     }
     if (!claim.outputs_file.empty()) return check_outputs(claim, out);
@@ -86,7 +97,9 @@ class CaseJudge {
     CONCORD_TRY(const Expectation* expectation, oracle_.expectation(mode_of(r)));
     std::vector<std::byte> unwritten(problem_.output_bytes);
     fill_outputs(problem_, 0, oracle_.inputs(), unwritten);
-    add(oracle_contradictions(r.evidence.outputs, judge_outputs(problem_, *expectation, oracle_.inputs(), unwritten), *expectation), out);
+    add(oracle_contradictions(r.evidence.outputs, judge_outputs(problem_, *expectation, oracle_.inputs(), unwritten),
+                              *expectation),
+        out);
     out.basis = Basis::kOracle;
     return {};
   }
@@ -101,7 +114,8 @@ class CaseJudge {
       CONCORD_TRY(const Expectation* expectation, oracle_.expectation(mode_of(*claim.record)));
       found = judge_outputs(problem_, *expectation, oracle_.inputs(), arena);
       if (const std::string digest = digest_of_outputs(problem_, arena); digest != e.output_digest)
-        out.contradictions.push_back(fmt::format("output_digest is said to be {}, the saved outputs have {}", e.output_digest, digest));
+        out.contradictions.push_back(
+            fmt::format("output_digest is said to be {}, the saved outputs have {}", e.output_digest, digest));
     }
     for (std::size_t i = 0; i < std::min(found.size(), e.outputs.size()); ++i)  // guards are not saved
       found[i].guard_bytes = e.outputs[i].guard_bytes, found[i].guard_first = e.outputs[i].guard_first;
@@ -117,7 +131,10 @@ class CaseJudge {
     std::uint64_t bytes = 0;
     for (const Operand& o : problem_.outputs) bytes += o.bytes;
     if (file.bytes().size() != bytes)
-      return bad_input("outputs.size", fmt::format("the outputs of {} are {} bytes, the file has {}", planned_.id, bytes, file.bytes().size()), path);
+      return bad_input(
+          "outputs.size",
+          fmt::format("the outputs of {} are {} bytes, the file has {}", planned_.id, bytes, file.bytes().size()),
+          path);
     std::vector<std::byte> arena(problem_.output_bytes);
     fill_outputs(problem_, 0, oracle_.inputs(), arena);
     auto rest = file.bytes();
@@ -128,28 +145,39 @@ class CaseJudge {
     return arena;
   }
 
-  static void add(std::vector<std::string> more, Rederived& out) { std::ranges::move(more, std::back_inserter(out.contradictions)); }
+  static void add(std::vector<std::string> more, Rederived& out) {
+    std::ranges::move(more, std::back_inserter(out.contradictions));
+  }
 
   Waived status_on(const std::string& day, const CaseRecord& r, const std::string& witness) const {
     return apply_waivers(ground_.waivers, r.id, r.device, r.evidence, decide(planned_.spec, r.evidence, witness), day);
   }
 
-  // The status on the record's day must be the recorded one, or that on the day that its session began; without a pattern for the witness where the run had none
-  // (other seeds, other axes). What counts is the status today, under the list's pattern.
+  // The status on the record's day must be the recorded one, or that on the day that its session began; without a
+  // pattern for the witness where the run had none (other seeds, other axes). What counts is the status today, under
+  // the list's pattern.
   void judge_status(const CaseRecord& claimed, Rederived& out) const {
     const auto agrees = [&](const Waived& w) {
-      return w.decision.status == claimed.status && w.decision.check == claimed.check && w.waiver == claimed.waiver && w.expired == claimed.waiver_expired;
+      return w.decision.status == claimed.status && w.decision.check == claimed.check && w.waiver == claimed.waiver &&
+             w.expired == claimed.waiver_expired;
     };
     const auto listed = ground_.witness.find(claimed.device);
     const std::string witness = listed == ground_.witness.end() ? std::string() : listed->second;
     const std::string recorded = claimed.body.value("witness_pattern", OrderedJson()) == "" ? std::string() : witness;
-    const Waived then = status_on(day_of(claimed), out.record, recorded), now = status_on(ground_.today, out.record, witness);
-    const auto earlier = [&](const std::string& day) { return day < day_of(claimed) && agrees(status_on(day, out.record, recorded)); };
-    if (!agrees(then) && std::ranges::none_of(ground_.days, earlier)) out.contradictions.push_back(describe(claimed, then));
-    if (day_of(claimed) > ground_.today) out.contradictions.push_back(fmt::format("it is dated {}, and today is {}", day_of(claimed), ground_.today));
-    if (now.expired && !then.expired) out.notes.push_back(fmt::format("{}: the waiver {} has expired since", claimed.key(), now.waiver));
+    const Waived then = status_on(day_of(claimed), out.record, recorded),
+                 now = status_on(ground_.today, out.record, witness);
+    const auto earlier = [&](const std::string& day) {
+      return day < day_of(claimed) && agrees(status_on(day, out.record, recorded));
+    };
+    if (!agrees(then) && std::ranges::none_of(ground_.days, earlier))
+      out.contradictions.push_back(describe(claimed, then));
+    if (day_of(claimed) > ground_.today)
+      out.contradictions.push_back(fmt::format("it is dated {}, and today is {}", day_of(claimed), ground_.today));
+    if (now.expired && !then.expired)
+      out.notes.push_back(fmt::format("{}: the waiver {} has expired since", claimed.key(), now.waiver));
     CaseRecord& r = out.record;
-    r.status = now.decision.status, r.check = now.decision.check, r.reason = now.decision.reason, r.waiver = now.waiver, r.waiver_expired = now.expired;
+    r.status = now.decision.status, r.check = now.decision.check, r.reason = now.decision.reason, r.waiver = now.waiver,
+    r.waiver_expired = now.expired;
     if (out.contradictions.empty()) return;
     r.status = CaseStatus::kFail, r.check = "evidence", r.waiver.clear(), r.waiver_expired = false;
     r.reason = fmt::format("the record contradicts itself: {}", out.contradictions.front());
@@ -159,7 +187,8 @@ class CaseJudge {
     const auto words = [](CaseStatus status, const std::string& check, const std::string& waiver) {
       return fmt::format("{} ({}{})", status_name(status), check, waiver.empty() ? "" : ", waiver " + waiver);
     };
-    return fmt::format("the record claims {}, its numbers say {}: {}", words(claimed.status, claimed.check, claimed.waiver),
+    return fmt::format("the record claims {}, its numbers say {}: {}",
+                       words(claimed.status, claimed.check, claimed.waiver),
                        words(then.decision.status, then.decision.check, then.waiver), then.decision.reason);
   }
 
@@ -176,7 +205,8 @@ std::string day_of(const CaseRecord& record) {
   return record.body["date"].get<std::string>().substr(0, 10);
 }
 
-Result<std::vector<Rederived>> rederive_case(const PlannedCase& planned, std::span<const Claim> claims, const Ground& ground) {
+Result<std::vector<Rederived>> rederive_case(const PlannedCase& planned, std::span<const Claim> claims,
+                                             const Ground& ground) {
   CONCORD_TRY(const Problem problem, make_problem(planned.spec));
   CaseJudge judge(planned, problem, ground);
   std::vector<Rederived> out;

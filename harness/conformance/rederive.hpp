@@ -1,5 +1,5 @@
-// The records of one case judged again without the device: do the numbers agree with themselves, with the oracle and with the saved outputs, and which status
-// follows from them. Pure but for the time that it takes.
+// The records of one case judged again without the device: do the numbers agree with themselves, with the oracle and
+// with the saved outputs, and which status follows from them. Pure but for the time that it takes.
 #pragma once
 #include <map>
 #include <span>
@@ -10,7 +10,8 @@
 
 namespace concord::conformance {
 
-// How much of the oracle is computed again where no outputs are saved: nothing; the worst and first element of cases up to a cost; of all cases.
+// How much of the oracle is computed again where no outputs are saved: nothing; the worst and first element of cases up
+// to a cost; of all cases.
 enum class Recompute { kNone, kWorst, kAll };
 
 // What a status was derived from, in growing strength.
@@ -41,9 +42,10 @@ struct Rederived {
   std::vector<std::string> notes;
 };
 
-// All claims are about `planned`, with spec and id parsed. The inputs are made once, the oracle once for each math mode.
-// Errors: outputs.* for saved outputs of the wrong size (bad input), file.*, oracle.*.
-Result<std::vector<Rederived>> rederive_case(const PlannedCase& planned, std::span<const Claim> claims, const Ground& ground);
+// All claims are about `planned`, with spec and id parsed. The inputs are made once, the oracle once for each math
+// mode. Errors: outputs.* for saved outputs of the wrong size (bad input), file.*, oracle.*.
+Result<std::vector<Rederived>> rederive_case(const PlannedCase& planned, std::span<const Claim> claims,
+                                             const Ground& ground);
 
 std::string day_of(const CaseRecord& record);  // "2026-11-21"; empty where the record has no date
 

@@ -33,7 +33,8 @@ struct Run {
 
 std::string under(const std::string& folder, const std::string& name) { return (fs::path(folder) / name).string(); }
 
-// --- the run -------------------------------------------------------------------------------------------------------------------------------------------------
+// --- the run
+// -------------------------------------------------------------------------------------------------------------------------------------------------
 
 // run.json says what was planned; a journal without a record for each device and case is of an unfinished run.
 Status read_plan(Run& run) {
@@ -44,7 +45,8 @@ Status read_plan(Run& run) {
   CONCORD_TRY(const std::string tier, f.string("tier"));
   CONCORD_TRY(run.tier, tier_from_name(tier));
   CONCORD_TRY(run.devices, f.strings("devices"));
-  if (!f.has("seed") || !f.raw("seed").is_number_unsigned()) return f.error("wrong_type", "seed must be an integer of 0 or more");
+  if (!f.has("seed") || !f.raw("seed").is_number_unsigned())
+    return f.error("wrong_type", "seed must be an integer of 0 or more");
   run.seed = f.raw("seed").get<std::uint64_t>();
   CONCORD_TRY(const std::int64_t cases, f.integer("cases", 0));
   CONCORD_TRY(const std::string digest, f.string("cases_sha256"));
@@ -52,8 +54,10 @@ Status read_plan(Run& run) {
   for (const CaseRecord& r : run.records) ids.insert(r.id);
   run.ids.assign(ids.begin(), ids.end());
   if (ids_digest(run.ids) != digest || run.records.size() != static_cast<std::uint64_t>(cases) * run.devices.size())
-    return bad_input("submit.unfinished", fmt::format("{} cases on {} devices were planned, and the journal has {} records of {} cases; finish the run with concord conform --resume",
-                                                      cases, run.devices.size(), run.records.size(), run.ids.size()),
+    return bad_input("submit.unfinished",
+                     fmt::format("{} cases on {} devices were planned, and the journal has {} records of {} cases; "
+                                 "finish the run with concord conform --resume",
+                                 cases, run.devices.size(), run.records.size(), run.ids.size()),
                      run.journal);
   return {};
 }
@@ -64,33 +68,46 @@ Json field(const CaseRecord& r, const char* key) { return r.body.contains(key) ?
 Status all_have(const Run& run, const char* key, const Json& expected, const char* what) {
   for (const CaseRecord& r : run.records)
     if (field(r, key) != expected)
-      return bad_input("submit.mixed", fmt::format("the record of {} on {} has {}; a bundle is of one run", r.id, r.device, what), run.journal);
+      return bad_input("submit.mixed",
+                       fmt::format("the record of {} on {} has {}; a bundle is of one run", r.id, r.device, what),
+                       run.journal);
   return {};
 }
 
 Status read_environment(Run& run) {
   CONCORD_CHECK(all_have(run, "seed", run.seed, "another seed than run.json"));
-  CONCORD_CHECK(all_have(run, "machine", field(run.records.front(), "machine"), "another machine than the first record"));
-  CONCORD_CHECK(all_have(run, "program", field(run.records.front(), "program"), "another program than the first record"));
+  CONCORD_CHECK(
+      all_have(run, "machine", field(run.records.front(), "machine"), "another machine than the first record"));
+  CONCORD_CHECK(
+      all_have(run, "program", field(run.records.front(), "program"), "another program than the first record"));
   const Json mine = provenance();
   if (field(run.records.front(), "program") != mine["program"])
-    return bad_input("submit.other_program", fmt::format("the run was made by {}, and this is {}: its operator definitions may be others. Submit with the program that ran",
-                                                         field(run.records.front(), "program").dump(), mine["program"].dump()),
+    return bad_input("submit.other_program",
+                     fmt::format("the run was made by {}, and this is {}: its operator definitions may be others. "
+                                 "Submit with the program that ran",
+                                 field(run.records.front(), "program").dump(), mine["program"].dump()),
                      run.journal);
   Json devices = Json::object();
   for (const std::string& id : run.devices) devices[id] = nullptr;
   std::string date;
   for (const CaseRecord& r : run.records) {
     if (std::ranges::find(run.devices, r.device) == run.devices.end())
-      return bad_input("submit.mixed", fmt::format("a record of {}, which run.json does not name", printable(r.device)), run.journal);
-    if (const Json facts = field(r, "facts"); devices[r.device].is_null()) devices[r.device] = facts;
+      return bad_input("submit.mixed", fmt::format("a record of {}, which run.json does not name", printable(r.device)),
+                       run.journal);
+    if (const Json facts = field(r, "facts"); devices[r.device].is_null())
+      devices[r.device] = facts;
     else if (!facts.is_null() && facts != devices[r.device])
-      return bad_input("submit.mixed", fmt::format("the records of {} describe two different devices", r.device), run.journal);
+      return bad_input("submit.mixed", fmt::format("the records of {} describe two different devices", r.device),
+                       run.journal);
     const Json date_field = field(r, "date");
     const std::string when = date_field.is_string() ? date_field.get<std::string>() : std::string();
     if (date.empty() || when < date) date = when;
   }
-  run.environment = {{"schema", kEnvironmentSchema}, {"program", mine["program"]}, {"machine", field(run.records.front(), "machine")}, {"date", date}, {"devices", devices}};
+  run.environment = {{"schema", kEnvironmentSchema},
+                     {"program", mine["program"]},
+                     {"machine", field(run.records.front(), "machine")},
+                     {"date", date},
+                     {"devices", devices}};
   return {};
 }
 
@@ -106,17 +123,22 @@ Status read_rules(Run& run) {
   CONCORD_TRY(const std::vector<Waiver> waivers, load_waivers());
   std::set<std::string> used;
   for (const Waiver& w : waivers)
-    if (std::ranges::any_of(run.records, [&](const CaseRecord& r) { return w.matches(r.id, r.device); })) used.insert(w.file);
-  std::ranges::copy_if(waivers, std::back_inserter(run.waivers), [&](const Waiver& w) { return used.contains(w.file); });
+    if (std::ranges::any_of(run.records, [&](const CaseRecord& r) { return w.matches(r.id, r.device); }))
+      used.insert(w.file);
+  std::ranges::copy_if(waivers, std::back_inserter(run.waivers),
+                       [&](const Waiver& w) { return used.contains(w.file); });
   return {};
 }
 
 Result<Run> read_run(const std::string& folder) {
   Run run{.folder = folder, .journal = under(folder, "cases.jsonl")};
   CONCORD_TRY(CaseJournal journal, read_case_journal(run.journal));
-  if (journal.partial) return bad_input("submit.torn", "the last line of the journal is torn; finish the run with concord conform --resume", run.journal);
+  if (journal.partial)
+    return bad_input("submit.torn",
+                     "the last line of the journal is torn; finish the run with concord conform --resume", run.journal);
   run.records = std::move(journal.records);
-  if (run.records.empty()) return fail(ErrorKind::kNothingRun, "submit.empty", "the run has no record: nothing was executed", run.journal);
+  if (run.records.empty())
+    return fail(ErrorKind::kNothingRun, "submit.empty", "the run has no record: nothing was executed", run.journal);
   CONCORD_CHECK(check_unique(run.records, run.journal));
   CONCORD_CHECK(read_plan(run));
   CONCORD_CHECK(read_environment(run));
@@ -126,7 +148,13 @@ Result<Run> read_run(const std::string& folder) {
 
 // A status that does not follow from its numbers would be found by every judge; better here.
 Status check_statuses(const Run& run, const OperatorSuite& suite) {
-  Ground ground{.waivers = run.waivers, .modes = {}, .witness = {}, .seed = run.seed, .days = {}, .today = utc_now().substr(0, 10), .recompute = Recompute::kNone};
+  Ground ground{.waivers = run.waivers,
+                .modes = {},
+                .witness = {},
+                .seed = run.seed,
+                .days = {},
+                .today = utc_now().substr(0, 10),
+                .recompute = Recompute::kNone};
   for (const std::string& device : run.devices) {
     const Json facts = run.environment["devices"][device];
     if (facts.is_object()) ground.modes[device] = MathMode::from_features(facts.value("features", ""));
@@ -141,12 +169,14 @@ Status check_statuses(const Run& run, const OperatorSuite& suite) {
     CONCORD_TRY(const PlannedCase planned, suite.plan(spec));
     CONCORD_TRY(const std::vector<Rederived> again, rederive_case(planned, std::vector<Claim>{{&r, ""}}, ground));
     if (!again.front().contradictions.empty())
-      return bad_input("submit.inconsistent", fmt::format("{}: {}", r.key(), again.front().contradictions.front()), run.journal);
+      return bad_input("submit.inconsistent", fmt::format("{}: {}", r.key(), again.front().contradictions.front()),
+                       run.journal);
   }
   return {};
 }
 
-// --- the bundle ----------------------------------------------------------------------------------------------------------------------------------------------
+// --- the bundle
+// ----------------------------------------------------------------------------------------------------------------------------------------------
 
 // A folder that is removed again unless it is kept.
 class TemporaryFolder {
@@ -156,7 +186,8 @@ class TemporaryFolder {
     folder->path_ = fmt::format("{}.tmp.{}", target, ::getpid());
     std::error_code ec;
     fs::create_directories(fs::absolute(folder->path_).parent_path(), ec);
-    if (!fs::create_directory(folder->path_, ec)) return fail(ErrorKind::kIo, "file.create", ec ? ec.message() : "it is there already", folder->path_);
+    if (!fs::create_directory(folder->path_, ec))
+      return fail(ErrorKind::kIo, "file.create", ec ? ec.message() : "it is there already", folder->path_);
     folder->mine_ = true;
     return folder;
   }
@@ -193,11 +224,14 @@ Status copy_into(const std::string& from, const std::string& folder, const std::
 
 Status copy_rules(const Run& run, const std::string& folder) {
   CONCORD_TRY(const std::vector<std::string> definitions, files_of(data_folder("ops"), ".json", 256));
-  for (const std::string& file : definitions) CONCORD_CHECK(copy_into(file, folder, "ops/" + fs::path(file).filename().string()));
-  for (const RequiredList& list : run.lists) CONCORD_CHECK(copy_into(list.file, folder, "required/" + list.name + ".lock"));
+  for (const std::string& file : definitions)
+    CONCORD_CHECK(copy_into(file, folder, "ops/" + fs::path(file).filename().string()));
+  for (const RequiredList& list : run.lists)
+    CONCORD_CHECK(copy_into(list.file, folder, "required/" + list.name + ".lock"));
   std::set<std::string> files;
   for (const Waiver& w : run.waivers) files.insert(w.file);
-  for (const std::string& file : files) CONCORD_CHECK(copy_into(file, folder, "waivers/" + fs::path(file).filename().string()));
+  for (const std::string& file : files)
+    CONCORD_CHECK(copy_into(file, folder, "waivers/" + fs::path(file).filename().string()));
   return {};
 }
 
@@ -206,7 +240,9 @@ Result<std::uint64_t> copy_outputs(const Run& run, const std::string& folder) {
   for (const CaseRecord& r : run.records) {
     const std::string name = saved_outputs(r);
     if (name.empty()) continue;
-    if (!name.starts_with("outputs/") || !is_bundle_path(name)) return bad_input("submit.outputs", fmt::format("\"{}\" is no place for saved outputs", printable(name)), run.journal);
+    if (!name.starts_with("outputs/") || !is_bundle_path(name))
+      return bad_input("submit.outputs", fmt::format("\"{}\" is no place for saved outputs", printable(name)),
+                       run.journal);
     CONCORD_CHECK(copy_into(under(run.folder, name), folder, name));
     ++count;
   }
@@ -214,8 +250,17 @@ Result<std::uint64_t> copy_outputs(const Run& run, const std::string& folder) {
 }
 
 Result<BundleManifest> write_bundle(const Run& run, const SubmitSettings& settings, const std::string& folder) {
-  BundleManifest m{.statement = settings.statement, .date = utc_now(), .program = Json::parse(run.environment["program"].dump()), .tier = run.tier, .seed = run.seed,
-                   .devices = run.devices, .lists = {}, .definitions_sha256 = {}, .records = run.records.size(), .outputs = 0, .files = {}};
+  BundleManifest m{.statement = settings.statement,
+                   .date = utc_now(),
+                   .program = Json::parse(run.environment["program"].dump()),
+                   .tier = run.tier,
+                   .seed = run.seed,
+                   .devices = run.devices,
+                   .lists = {},
+                   .definitions_sha256 = {},
+                   .records = run.records.size(),
+                   .outputs = 0,
+                   .files = {}};
   std::string plan;
   for (const std::string& id : run.ids) plan += id + "\n";
   CONCORD_CHECK(copy_into(run.journal, folder, "cases.jsonl"));
@@ -224,7 +269,8 @@ Result<BundleManifest> write_bundle(const Run& run, const SubmitSettings& settin
   CONCORD_CHECK(write_atomically(under(folder, "environment.json"), run.environment.dump(2) + "\n"));
   CONCORD_CHECK(copy_rules(run, folder));
   CONCORD_TRY(m.outputs, copy_outputs(run, folder));
-  for (const RequiredList& l : run.lists) m.lists.push_back({.name = l.name, .devices = l.devices, .count = l.ids.size(), .sha256 = l.digest});
+  for (const RequiredList& l : run.lists)
+    m.lists.push_back({.name = l.name, .devices = l.devices, .count = l.ids.size(), .sha256 = l.digest});
   CONCORD_TRY(m.files, scan_bundle(folder));
   m.definitions_sha256 = definitions_digest(m.files);
   CONCORD_CHECK(write_atomically(under(folder, kManifestFile), m.to_text()));
@@ -237,7 +283,8 @@ Result<BundleManifest> submit_run(const SubmitSettings& given) {
   SubmitSettings settings = given;
   while (settings.out.size() > 1 && settings.out.ends_with('/')) settings.out.pop_back();
   std::error_code ec;
-  if (fs::exists(fs::symlink_status(settings.out, ec))) return fail(ErrorKind::kUsage, "submit.target_exists", "it is there already; name another --out", settings.out);
+  if (fs::exists(fs::symlink_status(settings.out, ec)))
+    return fail(ErrorKind::kUsage, "submit.target_exists", "it is there already; name another --out", settings.out);
   CONCORD_TRY(const Run run, read_run(settings.run));
   CONCORD_TRY(const OperatorSuite suite, OperatorSuite::load());
   CONCORD_CHECK(check_statuses(run, suite));

@@ -13,8 +13,9 @@ struct SubmitSettings {
 };
 
 // Written into a temporary folder beside `out` and renamed, so that there is never half a bundle.
-// Errors (exit 2): submit.* for a target that exists, a torn journal, an unfinished run, records of several seeds, builds or machines, records of another build than
-// this one (its definitions would not be those of the run), and statuses that do not follow from their numbers; bundle.duplicate_record; lock.*; file.*.
+// Errors (exit 2): submit.* for a target that exists, a torn journal, an unfinished run, records of several seeds,
+// builds or machines, records of another build than this one (its definitions would not be those of the run), and
+// statuses that do not follow from their numbers; bundle.duplicate_record; lock.*; file.*.
 Result<BundleManifest> submit_run(const SubmitSettings& settings);
 
 }  // namespace concord::conformance

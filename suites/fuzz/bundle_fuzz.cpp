@@ -1,4 +1,5 @@
-// Manifests of bundles: any bytes must give a manifest or a named error, and what was read must write back to a manifest that reads the same.
+// Manifests of bundles: any bytes must give a manifest or a named error, and what was read must write back to a
+// manifest that reads the same.
 #include <cstdint>
 #include <cstdlib>
 #include <string_view>
@@ -14,7 +15,8 @@ extern "C" int LLVMFuzzerTestOneInput(const std::uint8_t* data, std::size_t size
     return 0;
   }
   for (const auto& file : manifest->files)
-    if (!concord::conformance::is_bundle_path(file.path) || file.path.contains("/.") || file.path.starts_with('/')) std::abort();
+    if (!concord::conformance::is_bundle_path(file.path) || file.path.contains("/.") || file.path.starts_with('/'))
+      std::abort();
   const auto again = BundleManifest::parse(manifest->to_text(), "fuzz");
   if (!again || again->to_text() != manifest->to_text()) std::abort();
   return 0;
