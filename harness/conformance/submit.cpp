@@ -80,6 +80,8 @@ Status read_environment(Run& run) {
       all_have(run, "machine", field(run.records.front(), "machine"), "another machine than the first record"));
   CONCORD_CHECK(
       all_have(run, "program", field(run.records.front(), "program"), "another program than the first record"));
+  if (!field(run.records.front(), "machine").is_object())
+    return bad_input("submit.mixed", "the first record does not say which machine it is of", run.journal);
   const Json mine = provenance();
   if (field(run.records.front(), "program") != mine["program"])
     return bad_input("submit.other_program",
