@@ -29,8 +29,7 @@ struct Options {
   bool json = false;
 };
 
-// --- what is shown
-// -------------------------------------------------------------------------------------------------------------------------------------------
+// --- what is shown ---------------------------------------------------------------------------------------------------
 
 std::string basis_line(const JudgedBundle& b) {
   return fmt::format(
@@ -119,8 +118,7 @@ void print_json(const std::vector<JudgedBundle>& bundles, const Verdict& all) {
   fmt::print("{}\n", out.dump(2, ' ', false, OrderedJson::error_handler_t::replace));
 }
 
-// --- reports
-// -------------------------------------------------------------------------------------------------------------------------------------------------
+// --- reports ---------------------------------------------------------------------------------------------------------
 
 ConformanceReport report_of(const JudgedBundle& b) {
   ConformanceReport r{.verdict = b.verdict,
@@ -163,8 +161,7 @@ Result<std::vector<Output>> parse_formats(const Options& o) {
   return out;
 }
 
-// --- what is done
-// --------------------------------------------------------------------------------------------------------------------------------------------
+// --- what is done ----------------------------------------------------------------------------------------------------
 
 Result<JudgeSettings> settings_of(const Options& o) {
   const std::map<std::string, Recompute> words{

@@ -13,8 +13,7 @@ namespace {
 
 constexpr std::size_t kMaxPlanBytes = 64u << 20, kMaxKernel = 400;
 
-// --- environment
-// ---------------------------------------------------------------------------------------------------------------------------------------------
+// --- environment -----------------------------------------------------------------------------------------------------
 
 // Texts of a bundle are shown on terminals and in reports.
 bool is_plain(const Json& value) {
@@ -55,8 +54,7 @@ Status read_environment(const Bundle& bundle, BundleContents& c) {
   return {};
 }
 
-// --- plan
-// ----------------------------------------------------------------------------------------------------------------------------------------------------
+// --- plan ------------------------------------------------------------------------------------------------------------
 
 Status read_plan(const Bundle& bundle, const OperatorSuite& suite, BundleContents& c) {
   std::map<std::string_view, const PlannedCase*> known;
@@ -86,8 +84,7 @@ Status read_plan(const Bundle& bundle, const OperatorSuite& suite, BundleContent
   return {};
 }
 
-// --- records
-// -------------------------------------------------------------------------------------------------------------------------------------------------
+// --- records ---------------------------------------------------------------------------------------------------------
 
 // Compared as Json, which has no order of fields.
 bool body_is(const CaseRecord& r, const char* key, const Json& value) {
@@ -165,8 +162,7 @@ Status match_outputs(const Bundle& bundle, BundleContents& c) {
   return {};
 }
 
-// --- lists
-// -------------------------------------------------------------------------------------------------------------------------------------------------
+// --- lists -----------------------------------------------------------------------------------------------------------
 
 Status read_lists(const Bundle& bundle, BundleContents& c) {
   for (const BundleList& claim : bundle.manifest.lists) {

@@ -27,8 +27,7 @@ class Tampering : public BundleTest {
   }
 };
 
-// --- files
-// ---------------------------------------------------------------------------------------------------------------------------------------------------
+// --- files -----------------------------------------------------------------------------------------------------------
 
 TEST_F(Tampering, AnyFileThatIsNotWhatTheManifestSays) {
   const std::string made = bundle(true),
@@ -114,8 +113,7 @@ TEST_F(Tampering, TruncatedContents) {
   EXPECT_THAT(code_of(judge(made)), HasSubstr("GREEN"));
 }
 
-// --- records
-// -------------------------------------------------------------------------------------------------------------------------------------------------
+// --- records ---------------------------------------------------------------------------------------------------------
 
 TEST_F(Tampering, AStatusChanged) {
   for (const bool save : {false, true}) {
@@ -268,8 +266,7 @@ TEST_F(Tampering, ARecordOfTomorrow) {
   expect_red(made, kAdd, "it is dated 2999-01-01");
 }
 
-// --- what it is judged by
-// ------------------------------------------------------------------------------------------------------------------------------------
+// --- what it is judged by --------------------------------------------------------------------------------------------
 
 TEST_F(Tampering, AListShortened) {
   const std::string made = bundle(true, {kIds.back()});

@@ -116,8 +116,7 @@ TEST_F(BundleTest, SeveralBundlesAreOneTableAndTheWorstDecides) {
   EXPECT_EQ(join_verdicts({}).exit, exit_codes::kNothingRun);
 }
 
-// --- submit
-// --------------------------------------------------------------------------------------------------------------------------------------------------
+// --- submit ----------------------------------------------------------------------------------------------------------
 
 class SubmitTest : public BundleTest {
  protected:

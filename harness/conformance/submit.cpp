@@ -33,8 +33,7 @@ struct Run {
 
 std::string under(const std::string& folder, const std::string& name) { return (fs::path(folder) / name).string(); }
 
-// --- the run
-// -------------------------------------------------------------------------------------------------------------------------------------------------
+// --- the run ---------------------------------------------------------------------------------------------------------
 
 // run.json says what was planned; a journal without a record for each device and case is of an unfinished run.
 Status read_plan(Run& run) {
@@ -177,8 +176,7 @@ Status check_statuses(const Run& run, const OperatorSuite& suite) {
   return {};
 }
 
-// --- the bundle
-// ----------------------------------------------------------------------------------------------------------------------------------------------
+// --- the bundle ------------------------------------------------------------------------------------------------------
 
 // A folder that is removed again unless it is kept.
 class TemporaryFolder {
