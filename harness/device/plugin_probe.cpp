@@ -92,7 +92,7 @@ concord_status Probe::call(const std::string& what, const std::function<concord_
   return status;
 }
 
-void Probe::refused(const std::string& what, std::initializer_list<concord_status> allowed,
+void Probe::refused(const std::string& what, const Statuses& allowed,
                     const std::function<concord_status(concord_error*)>& f) {
   std::string wanted;
   for (const concord_status s : allowed) wanted += std::string(wanted.empty() ? "" : " or ") + status_name(s);

@@ -6,12 +6,15 @@
 #include <cstdio>
 #include <functional>
 #include <string>
+#include <utility>
 #include <vector>
 
 #include "abi/concord_backend.h"
 #include "device/plugin_check.hpp"
 
 namespace concord::plugin_check {
+
+using Statuses = std::vector<concord_status>;
 
 // Collects what one check finds. The last word of at() is what is reported when the process dies.
 class Probe {
@@ -31,7 +34,7 @@ class Probe {
 
   // f(err) must be refused with one of `allowed`, a message that ends within its field, and nothing written behind
   // *err. Again with err NULL.
-  void refused(const std::string& what, std::initializer_list<concord_status> allowed,
+  void refused(const std::string& what, const Statuses& allowed,
                const std::function<concord_status(concord_error*)>& f);
   // f(err) must succeed.
   bool works(const std::string& what, const std::function<concord_status(concord_error*)>& f);
