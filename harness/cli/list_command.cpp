@@ -3,6 +3,8 @@
 #include <fmt/ranges.h>
 
 #include <algorithm>
+#include <cerrno>
+#include <cstdio>
 #include <filesystem>
 #include <map>
 #include <memory>
@@ -33,6 +35,13 @@ std::string short_number(double value) {
   return fmt::format("{:.3g}{}", value, kUnits[unit]);
 }
 
+// On standard output. A reader that has gone away (`| head`) is no error.
+Status print_text(const std::string& text) {
+  if (std::fwrite(text.data(), 1, text.size(), stdout) == text.size() && std::fflush(stdout) == 0) return {};
+  if (errno == EPIPE) return {};
+  return fail(ErrorKind::kIo, "file.write", "cannot write to standard output");
+}
+
 // ---------------------------------------------------------------- list
 
 struct ListOptions {
@@ -55,13 +64,13 @@ OrderedJson definition_json(const Definition& d) {
           {"bytes", d.bytes.text()}, {"flops", d.flops.text()}};
 }
 
-void print_definition(const Definition& d) {
-  fmt::print("{} ({})\n  {}\n", d.op, d.family, d.summary);
-  for (const auto& [key, rule] : d.axes) fmt::print("  {:<6}{} (from {})\n", key, rule.about, rule.min);
-  for (const auto& [key, rule] : d.options) fmt::print("  {:<6}{}: {}\n", key, rule.about, fmt::join(rule.words, " "));
-  for (const auto& c : d.constraints) fmt::print("  only  {}\n", c.text());
-  for (const auto& i : d.implications) fmt::print("  only  {}={} with {}={}\n", i.key, i.word, i.then, fmt::join(i.words, "|"));
-  fmt::print("  bytes {}\n  flops {}\n", d.bytes.text(), d.flops.text());
+std::string definition_text(const Definition& d) {
+  std::string text = fmt::format("{} ({})\n  {}\n", d.op, d.family, d.summary);
+  for (const auto& [key, rule] : d.axes) text += fmt::format("  {:<6}{} (from {})\n", key, rule.about, rule.min);
+  for (const auto& [key, rule] : d.options) text += fmt::format("  {:<6}{}: {}\n", key, rule.about, fmt::join(rule.words, " "));
+  for (const auto& c : d.constraints) text += fmt::format("  only  {}\n", c.text());
+  for (const auto& i : d.implications) text += fmt::format("  only  {}={} with {}={}\n", i.key, i.word, i.then, fmt::join(i.words, "|"));
+  return text + fmt::format("  bytes {}\n  flops {}\n", d.bytes.text(), d.flops.text());
 }
 
 Status run_operators(const ListOptions& o) {
@@ -70,17 +79,16 @@ Status run_operators(const ListOptions& o) {
   const auto named = [](const std::vector<std::string>& names, const std::string& name) {
     return names.empty() || std::ranges::find(names, name) != names.end();
   };
-  std::size_t shown = 0;
+  std::string text;
   for (const Definition& d : suite.definitions()) {
     if (!named(o.cases.operators, d.op) || !named(o.cases.families, d.family)) continue;
-    ++shown;
     if (o.json) all.push_back(definition_json(d));
-    else print_definition(d);
+    text += definition_text(d);
   }
-  if (shown == 0)
+  if (text.empty())
     return fail(ErrorKind::kNothingRun, "select.nothing", fmt::format("no operator is of these names; the suite has {}", fmt::join(suite.operators(), ", ")));
-  if (o.json) fmt::print("{}\n", OrderedJson{{"schema", "concord.operators/1"}, {"operators", all}}.dump(2));
-  return {};
+  if (o.json) text = OrderedJson{{"schema", "concord.operators/1"}, {"operators", all}}.dump(2) + "\n";
+  return print_text(text);
 }
 
 Status run_list(const ListOptions& o) {
@@ -89,12 +97,13 @@ Status run_list(const ListOptions& o) {
   if (o.json) {
     OrderedJson cases = OrderedJson::array();
     for (const PlannedCase& c : selected.cases) cases.push_back(case_json(c));
-    fmt::print("{}\n", OrderedJson{{"schema", "concord.cases/1"}, {"count", selected.cases.size()}, {"cases", cases}}.dump(2));
-    return {};
+    return print_text(OrderedJson{{"schema", "concord.cases/1"}, {"count", selected.cases.size()}, {"cases", cases}}.dump(2) + "\n");
   }
+  std::string text;
   for (const PlannedCase& c : selected.cases)
-    fmt::print("{}  {}  {}  {} flop  {} B  {}\n", c.id, conformance::tier_name(c.tier), c.family, short_number(c.flops), short_number(c.bytes),
+    text += fmt::format("{}  {}  {}  {} flop  {} B  {}\n", c.id, conformance::tier_name(c.tier), c.family, short_number(c.flops), short_number(c.bytes),
                fmt::join(c.tags, " "));
+  CONCORD_CHECK(print_text(text));
   fmt::print(stderr, "{} cases\n", selected.cases.size());
   return {};
 }
@@ -119,14 +128,26 @@ struct DevicePlan {
   std::vector<Unsupported> unsupported;
 };
 
-// The device's own answer. A case with an empty extent is in the plan of every device: it must be refused.
+// Why the device would not run the case, from its own answers; empty: it would. Weights are made too (of zeros), because a device may refuse their form only
+// there. A case with an empty extent belongs to every device that would serve its dtypes: it must be refused as invalid.
 Result<std::optional<std::string>> refusal(Device& device, const PlannedCase& c) {
+  const auto reason = [](const Error& e) -> Result<std::optional<std::string>> {
+    if (e.kind == ErrorKind::kUnsupported) return std::optional(e.message);
+    return std::unexpected(e);
+  };
   CONCORD_TRY(const conformance::Problem problem, conformance::make_problem(c.spec));
-  if (problem.expect_refusal) return std::optional<std::string>{};
-  const auto answer = device.supports(problem.call);
-  if (answer) return std::optional<std::string>{};
-  if (answer.error().kind == ErrorKind::kUnsupported) return std::optional(answer.error().message);
-  return std::unexpected(answer.error());
+  concord_call call = problem.call;
+  std::optional<Weight> weight;
+  if (problem.weight && !problem.expect_refusal) {
+    const std::vector<std::byte> zeros(problem.input_bytes);
+    auto made = device.create_weight(conformance::weight_desc(*problem.weight, zeros));
+    if (!made) return reason(made.error());
+    weight = std::move(*made);
+    call.weight = weight->get();
+  }
+  const auto answer = device.supports(call);
+  if (answer || (problem.expect_refusal && answer.error().code == "device.invalid_call")) return std::optional<std::string>{};
+  return reason(answer.error());
 }
 
 Result<DevicePlan> plan_device(const Backends& backends, const std::string& id, const SelectedCases& selected, const std::vector<RequiredList>& lists) {
@@ -161,15 +182,16 @@ std::map<std::string, Totals> by_family(const std::vector<const PlannedCase*>& c
   return out;
 }
 
-void print_plan(const DevicePlan& p) {
-  fmt::print("{} ({}): {} cases, {} not supported\n", p.device, printable(p.device_name), p.supported.size(), p.unsupported.size());
+std::string plan_text(const DevicePlan& p) {
+  std::string text = fmt::format("{} ({}): {} cases, {} not supported\n", p.device, printable(p.device_name), p.supported.size(), p.unsupported.size());
   for (const auto& [family, t] : by_family(p.supported))
-    fmt::print("  {:<12}{:>6} cases {:>10} flop {:>10} B\n", family, t.cases, short_number(t.flops), short_number(t.bytes));
+    text += fmt::format("  {:<12}{:>6} cases {:>10} flop {:>10} B\n", family, t.cases, short_number(t.flops), short_number(t.bytes));
   std::map<std::string, std::size_t> reasons;
   for (const Unsupported& u : p.unsupported) ++reasons[u.reason];
   for (const auto& [reason, count] : reasons) fmt::print("  not supported: {} cases: {}\n", count, printable(reason, 200));
-  if (p.list.empty()) fmt::print("  no required list for this device and tier\n");
-  else fmt::print("  required by {}: {}{}\n", p.list, p.required, p.missing ? fmt::format(", of which {} are not in this plan", p.missing) : "");
+  if (p.list.empty()) text += fmt::format("  no required list for this device and tier\n");
+  else text += fmt::format("  required by {}: {}{}\n", p.list, p.required, p.missing ? fmt::format(", of which {} are not in this plan", p.missing) : "");
+  return text;
 }
 
 OrderedJson plan_json(const DevicePlan& p) {
@@ -227,9 +249,11 @@ Status run_plan(const PlanOptions& o) {
   if (o.json) {
     OrderedJson all = OrderedJson::array();
     for (const DevicePlan& p : plans) all.push_back(plan_json(p));
-    fmt::print("{}\n", OrderedJson{{"schema", "concord.plan/1"}, {"tier", conformance::tier_name(selected.selection.tier)}, {"devices", all}}.dump(2));
+    CONCORD_CHECK(print_text(OrderedJson{{"schema", "concord.plan/1"}, {"tier", conformance::tier_name(selected.selection.tier)}, {"devices", all}}.dump(2) + "\n"));
   } else {
-    for (const DevicePlan& p : plans) print_plan(p);
+    std::string text;
+    for (const DevicePlan& p : plans) text += plan_text(p);
+    CONCORD_CHECK(print_text(text));
   }
   return o.lock.empty() ? Status{} : write_list(o, selected, plans);
 }
