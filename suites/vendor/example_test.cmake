@@ -43,3 +43,9 @@ foreach(precision f32 bf16 int8/bf16)
   step("compare ${precision}" 0 "ACCEPT" ${program} compare ${work}/p ${work}/v --profile rel-l2)
   file(REMOVE ${work}/p ${work}/v)
 endforeach()
+
+# The example's own required list, beside the installed ones: the run is green only if every case on it passed, by the kernels that it names.
+file(STRINGS ${SOURCE}/docs/examples/out-of-tree-backend/example.lock count REGEX "^count [0-9]+$")
+string(REPLACE "count " "" count "${count}")
+file(COPY ${SOURCE}/docs/examples/out-of-tree-backend/example.lock DESTINATION ${prefix}/share/concord/suites/required)
+step("conform" 0 "GREEN: ${count} executed of ${count} required on example:scalar" ${program} conform --backends example:scalar --tier smoke --out ${work}/run)
