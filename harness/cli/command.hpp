@@ -21,6 +21,8 @@ struct Context {
 
 using AddCommand = void (*)(CLI::App& root, Context& context);
 
+void add_judge_command(CLI::App& root, Context& context);
+void add_submit_command(CLI::App& root, Context& context);
 void add_bench_command(CLI::App& root, Context& context);
 void add_capture_command(CLI::App& root, Context& context);
 void add_checkpoint_command(CLI::App& root, Context& context);
