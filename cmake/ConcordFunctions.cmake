@@ -30,13 +30,11 @@ function(concord_test TARGET)
     PROPERTIES LABELS "${T_LABELS}" ENVIRONMENT "${T_ENVIRONMENT}" TIMEOUT 300)
 endfunction()
 
-# concord_backend(NAME SOURCES ... [DEPS ...]): a plug-in behind the C ABI, built as a module and found beside the program.
+include(${CMAKE_CURRENT_LIST_DIR}/ConcordAddBackend.cmake)
+
+# concord_backend(NAME SOURCES ... [DEPS ...]): a plug-in of this repository, built as a vendor's is, found beside the program and installed with it.
 function(concord_backend NAME)
   cmake_parse_arguments(B "" "" "SOURCES;DEPS" ${ARGN})
-  add_library(concord_backend_${NAME} MODULE ${B_SOURCES})
-  target_compile_features(concord_backend_${NAME} PRIVATE cxx_std_20)
-  target_include_directories(concord_backend_${NAME} PRIVATE ${PROJECT_SOURCE_DIR}/backends)
-  target_link_libraries(concord_backend_${NAME} PRIVATE ${B_DEPS} concord_flags)
-  set_target_properties(concord_backend_${NAME} PROPERTIES CXX_VISIBILITY_PRESET hidden VISIBILITY_INLINES_HIDDEN ON)
+  concord_add_backend(${NAME} SOURCES ${B_SOURCES} LINK ${B_DEPS} concord_flags)
   set_property(GLOBAL APPEND PROPERTY CONCORD_BACKENDS ${NAME})
 endfunction()

@@ -34,6 +34,7 @@ void add_list_command(CLI::App& root, Context& context);
 void add_op_worker_command(CLI::App& root, Context& context);  // internal: started by conform
 void add_open_command(CLI::App& root, Context& context);
 void add_plan_command(CLI::App& root, Context& context);
+void add_plugin_check_command(CLI::App& root, Context& context);
 void add_run_command(CLI::App& root, Context& context);
 void add_worker_command(CLI::App& root, Context& context);  // internal: started by run and capture
 
