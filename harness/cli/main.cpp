@@ -6,7 +6,7 @@
 #include <filesystem>
 
 #include "cli/command.hpp"
-#include "experiment/provenance.hpp"
+#include "device/provenance.hpp"
 
 namespace concord::cli {
 namespace {

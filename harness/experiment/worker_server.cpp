@@ -5,7 +5,7 @@
 #include <csignal>
 #include <filesystem>
 
-#include "experiment/provenance.hpp"
+#include "device/provenance.hpp"
 #include "experiment/worker.hpp"
 
 namespace concord {
