@@ -22,6 +22,7 @@ struct Context {
 using AddCommand = void (*)(CLI::App& root, Context& context);
 
 void add_bench_command(CLI::App& root, Context& context);
+void add_bench_op(CLI::App& bench, Context& context);  // below bench
 void add_capture_command(CLI::App& root, Context& context);
 void add_checkpoint_command(CLI::App& root, Context& context);
 void add_compare_command(CLI::App& root, Context& context);
