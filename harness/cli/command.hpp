@@ -28,7 +28,9 @@ void add_checkpoint_command(CLI::App& root, Context& context);
 void add_compare_command(CLI::App& root, Context& context);
 void add_doctor_command(CLI::App& root, Context& context);
 void add_inspect_command(CLI::App& root, Context& context);
+void add_list_command(CLI::App& root, Context& context);
 void add_open_command(CLI::App& root, Context& context);
+void add_plan_command(CLI::App& root, Context& context);
 void add_run_command(CLI::App& root, Context& context);
 void add_worker_command(CLI::App& root, Context& context);  // internal: started by run and capture
 

@@ -28,6 +28,7 @@ struct Workload {
   Cover cover = Cover::kProduct;
   std::vector<const ModelDimensions*> models;  // one null where the workload names none
   std::vector<Shape> shapes;
+  std::map<std::string, std::vector<std::int64_t>> axes;  // lists of their own, in place of shapes
   std::vector<std::map<std::string, std::vector<std::string>>> options;
 };
 
@@ -62,29 +63,49 @@ Result<std::int64_t> read_extent(const Json& value, const ModelDimensions* model
   return e.evaluate_extent(model ? model->names : Names{});
 }
 
-// One object of "shapes": each axis has an extent or a list of them; all combinations.
-Status read_shape(Workload& w, const ModelDimensions* model, const JsonFields& f) {
-  std::vector<std::string> keys;
-  std::vector<std::vector<std::int64_t>> lists;
+// An object of axes, each with an extent or a list of them.
+Result<std::map<std::string, std::vector<std::int64_t>>> read_axis_lists(const ModelDimensions* model, const JsonFields& f) {
+  std::map<std::string, std::vector<std::int64_t>> lists;
   for (const auto& [key, value] : f.json().items()) {
     if (!is_axis_key(key)) return f.error("bad_key", fmt::format("\"{}\" in a shape is no axis (one capital letter)", printable(key)));
-    keys.push_back(key);
-    lists.emplace_back();
     const Json list = value.is_array() ? value : Json::array({value});
-    if (list.size() > kMaxCasesPerFile) return f.error("too_many_cases", fmt::format("axis {} has too many extents", key));
+    if (list.empty() || list.size() > kMaxCasesPerFile) return f.error("out_of_range", fmt::format("axis {} has no extent, or too many", key));
     for (const Json& one : list) {
       CONCORD_TRY(const std::int64_t extent, read_extent(one, model, f));
-      lists.back().push_back(extent);
+      lists[key].push_back(extent);
     }
   }
+  if (lists.empty()) return f.error("out_of_range", "a shape without axes");
+  return lists;
+}
+
+// One object of "shapes": all combinations of its extents.
+Status read_shape(Workload& w, const ModelDimensions* model, const JsonFields& f) {
+  CONCORD_TRY(const auto lists, read_axis_lists(model, f));
   std::vector<std::size_t> sizes;
-  for (const auto& list : lists) sizes.push_back(list.size());
+  for (const auto& [key, list] : lists) sizes.push_back(list.size());
   CONCORD_TRY(const auto all, combinations(Cover::kProduct, sizes, kMaxCasesPerFile - std::min(kMaxCasesPerFile, w.shapes.size())));
   for (const auto& indices : all) {
     Shape shape{{}, model};
-    for (std::size_t k = 0; k < keys.size(); ++k) shape.axes[keys[k]] = lists[k][indices[k]];
+    std::size_t k = 0;
+    for (const auto& [key, list] : lists) shape.axes[key] = list[indices[k++]];
     w.shapes.push_back(std::move(shape));
   }
+  return {};
+}
+
+// "shapes", whose extents belong together, or "axes", whose extents are independent lists.
+Status read_extents(Workload& w, const JsonFields& f) {
+  if (f.has("axes")) {
+    if (f.has("shapes") || f.has("models")) return f.error("contradiction", "\"axes\" stands alone: neither \"shapes\" nor \"models\" beside it");
+    CONCORD_TRY(const JsonFields axes, f.object("axes"));
+    CONCORD_TRY(w.axes, read_axis_lists(nullptr, axes));
+    w.shapes.emplace_back();
+    return {};
+  }
+  CONCORD_TRY(const std::vector<JsonFields> shapes, f.objects("shapes"));
+  for (const ModelDimensions* model : w.models)
+    for (const JsonFields& shape : shapes) CONCORD_CHECK(read_shape(w, model, shape));
   return {};
 }
 
@@ -114,7 +135,7 @@ Status read_options(Workload& w, const JsonFields& f) {
 }
 
 Result<Workload> read_workload(const Models& models, const JsonFields& f) {
-  CONCORD_CHECK(f.only({"name", "about", "tier", "tags", "models", "shapes", "options", "cover"}));
+  CONCORD_CHECK(f.only({"name", "about", "tier", "tags", "models", "shapes", "axes", "options", "cover"}));
   Workload w;
   CONCORD_TRY(w.name, f.string("name"));
   CONCORD_CHECK(f.string_or("about", ""));
@@ -128,10 +149,7 @@ Result<Workload> read_workload(const Models& models, const JsonFields& f) {
   CONCORD_TRY(const std::string cover, f.string_or("cover", "product"));
   CONCORD_TRY(w.cover, cover_from_name(cover));
   CONCORD_CHECK(read_models(w, models, f));
-  CONCORD_TRY(const std::vector<JsonFields> shapes, f.objects("shapes"));
-  for (const ModelDimensions* model : w.models)
-    for (const JsonFields& shape : shapes)
-      if (auto read = read_shape(w, model, shape); !read) return in_workload(w.name, f, read.error());
+  if (auto read = read_extents(w, f); !read) return in_workload(w.name, f, read.error());
   CONCORD_CHECK(read_options(w, f));
   return w;
 }
@@ -147,12 +165,14 @@ Result<std::string> resolve_word(const std::string& word, const ModelDimensions*
 // The cases of one workload under one set of option lists.
 Status expand(const Definition& d, const Workload& w, const std::map<std::string, std::vector<std::string>>& options, std::vector<PlannedCase>& out) {
   std::vector<std::size_t> sizes{w.shapes.size()};
+  for (const auto& [key, extents] : w.axes) sizes.push_back(extents.size());
   for (const auto& [key, words] : options) sizes.push_back(words.size());
   CONCORD_TRY(const auto all, combinations(w.cover, sizes, kMaxCasesPerFile - std::min(kMaxCasesPerFile, out.size())));
   for (const auto& indices : all) {
     const Shape& shape = w.shapes[indices[0]];
     CaseSpec spec{.op = d.op, .axes = shape.axes, .options = {}};
     std::size_t k = 0;
+    for (const auto& [key, extents] : w.axes) spec.axes[key] = extents[indices[++k]];
     for (const auto& [key, words] : options) {
       CONCORD_TRY(spec.options[key], resolve_word(words[indices[++k]], shape.model));
     }
