@@ -15,7 +15,7 @@ constexpr std::size_t kColumns = 12;
 using Cells = std::array<std::string, kColumns>;
 const Cells kHeader = {"device",  "cache",  "median",  "95 % interval", "samples",     "GFLOP/s",
                        "of peak", "GB/s",   "of read", "of roofline",   "outputs",     ""};
-constexpr std::array<int, kColumns> kWidths = {14, 6, 11, 15, 12, 10, 9, 9, 9, 12, 9, 0};
+constexpr std::array<int, kColumns> kWidths = {14, 6, 11, 15, 12, 10, 9, 9, 9, 13, 18, 0};
 
 std::string time_text(double seconds) {
   if (seconds < 1e-6) return fmt::format("{:.1f} ns", seconds * 1e9);
@@ -31,11 +31,11 @@ std::string interval_text(const MedianInterval& i) {
 
 Cells cells_of(const OpBenchReport& report, const OpMeasurement& m) {
   Cells c;
-  c[0] = report.devices[m.device_index].facts.id, c[1] = cache_name(m.cache);
+  c[0] = report.devices[m.device_index].facts.id, c[1] = std::string(cache_name(m.cache));
   const conformance::Decision& decision = m.verification.decision;
-  c[10] = status_name(decision.status);
+  c[10] = std::string(status_name(decision.status));
   if (!m.verification.passed()) {
-    for (std::size_t i = 2; i < 10; ++i) c[i] = "-";
+    for (std::size_t i = 2; i < 10; ++i) c[i] = std::string("-");
     c[11] = printable(decision.reason, 300);
     return c;
   }
@@ -44,7 +44,7 @@ Cells cells_of(const OpBenchReport& report, const OpMeasurement& m) {
   c[4] = fmt::format("{} x {}", m.samples.size(), m.calls);
   c[5] = giga(r.flops), c[6] = share_text(r.of_flops), c[7] = giga(r.bytes), c[8] = share_text(r.of_bytes);
   c[9] = share_text(r.of_roofline);
-  if (!m.sufficient) c[11] = "INSUFFICIENT";
+  if (!m.sufficient) c[11] = std::string("INSUFFICIENT");
   return c;
 }
 
@@ -120,7 +120,7 @@ std::string render(const OpBenchReport& report) {
 std::string render_markdown(const OpBenchReport& report) {
   std::string out = "| case |", rule = "|---|";
   for (const std::string& name : kHeader) out += fmt::format(" {} |", name), rule += "---|";
-  out += "\n" + rule + "\n";
+  out += fmt::format("\n{}\n", rule);
   for (const OpMeasurement& m : report.measurements) {
     out += fmt::format("| `{}` |", report.case_of(m).id);
     for (std::string cell : cells_of(report, m)) {
