@@ -1,6 +1,7 @@
 #include "conformance/evidence.hpp"
 
 #include <fmt/format.h>
+#include <fmt/ranges.h>
 
 #include <algorithm>
 #include <array>
@@ -89,9 +90,10 @@ Answer ask_witness(const Question& q) {
   const Evidence& e = q.evidence;
   if (e.kernel.empty()) return decision(CaseStatus::kError, "witness", "the device does not say which kernel ran");
   if (!is_kernel_of(e.kernel, q))
-    return decision(CaseStatus::kFail, "witness",
-                    fmt::format("the kernel \"{}\" is not one of those expected: {}", printable(e.kernel, 120),
-                                q.witness.empty() ? "its name must begin with \"" + q.spec.op + ":\"" : q.witness));
+    return decision(
+        CaseStatus::kFail, "witness",
+        fmt::format("the kernel \"{}\" is not one of those expected: {}", printable(e.kernel, 120),
+                    q.witness.empty() ? fmt::format("its name must begin with \"{}:\"", q.spec.op) : q.witness));
   for (const std::string& other : e.other_kernels) {
     if (!is_kernel_of(other, q))
       return decision(CaseStatus::kFail, "witness",
@@ -127,9 +129,7 @@ Answer ask_input(const Question& q) {
 }
 
 std::string place(const Coordinates& c) {
-  std::string at;
-  for (const std::int64_t i : c.at) at += (at.empty() ? "" : ",") + std::to_string(i);
-  return fmt::format("[{}] is {} instead of {}", at, c.got, c.want);
+  return fmt::format("[{}] is {} instead of {}", fmt::join(c.at, ","), c.got, c.want);
 }
 
 Answer ask_unwritten(const Question& q) {
