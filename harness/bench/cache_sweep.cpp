@@ -89,11 +89,13 @@ Result<CacheSweep> CacheSweep::create(Device& device, std::uint64_t bytes) {
   s.call_.out[0] = tensor_of(DType::kI32, {kRows}, s.largest_);
   if (const Status can = device.supports(s.call_); !can)
     return fail(ErrorKind::kUnsupported, "bench.no_sweep",
-                fmt::format("{} has no ARGMAX of F32, by which its caches are swept: measure with --cache warm ({})", device.facts().id, can.error().message));
+                fmt::format("{} has no ARGMAX of F32, by which its caches are swept: measure with --cache warm ({})",
+                            device.facts().id, can.error().message));
   // Memory that was never written may be one page of zeros, mapped everywhere, which no cache would notice.
   const std::vector<float> ones(static_cast<std::size_t>(columns), 1.0f);
   for (std::int64_t row = 0; row < kRows; ++row)
-    CONCORD_CHECK(device.upload(s.values_, static_cast<std::uint64_t>(row * columns) * 4, std::as_bytes(std::span(ones))));
+    CONCORD_CHECK(
+        device.upload(s.values_, static_cast<std::uint64_t>(row * columns) * 4, std::as_bytes(std::span(ones))));
   return s;
 }
 

@@ -12,7 +12,8 @@ namespace {
 // P(Binomial(n, 1/2) = i), by logarithms so that a large n does not underflow on the way.
 double binomial_half(std::size_t n, std::size_t i) {
   const auto count = static_cast<double>(n), part = static_cast<double>(i);
-  return std::exp(std::lgamma(count + 1) - std::lgamma(part + 1) - std::lgamma(count - part + 1) - count * std::log(2.0));
+  return std::exp(std::lgamma(count + 1) - std::lgamma(part + 1) - std::lgamma(count - part + 1) -
+                  count * std::log(2.0));
 }
 
 }  // namespace

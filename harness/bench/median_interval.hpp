@@ -1,5 +1,5 @@
-// How well a median is known, without assuming anything about how the samples are distributed, and when there are enough
-// of them.
+// How well a median is known, without assuming anything about how the samples are distributed, and when there are
+// enough of them.
 #pragma once
 #include <cstddef>
 #include <vector>
@@ -18,7 +18,7 @@ double interval_coverage(std::size_t n, std::size_t k);
 
 struct MedianInterval {
   double median = 0, low = 0, high = 0;  // NaN of nothing
-  double coverage = 0;                   // of [low, high]; 0: too few samples for an interval, low and high are the extremes
+  double coverage = 0;  // of [low, high]; 0: too few samples for an interval, low and high are the extremes
   // The farther end's distance from the median, over the median; infinite without an interval.
   double relative() const;
 };

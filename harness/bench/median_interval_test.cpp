@@ -17,16 +17,15 @@ struct TableRow {
   std::size_t n, rank;
   double tail, all;  // P(X <= rank - 1) = tail / all
 };
-constexpr TableRow kTable[] = {
-    {6, 1, 1, 64},                                      // 1
-    {7, 1, 1, 128},                                     // 1
-    {8, 1, 1, 256},                                     // 1; with 8 more: 9/256 = 3.5 % a side, too much
-    {9, 2, 1 + 9, 512},                                 // 1 + 9
-    {10, 2, 1 + 10, 1024},                              // 1 + 10
-    {11, 2, 1 + 11, 2048},                              // with 55 more: 67/2048 = 3.3 %
-    {12, 3, 1 + 12 + 66, 4096},                         //
-    {15, 4, 1 + 15 + 105 + 455, 32768},                 //
-    {20, 6, 1 + 20 + 190 + 1140 + 4845 + 15504, 1048576}};
+constexpr TableRow kTable[] = {{6, 1, 1, 64},                       // 1
+                               {7, 1, 1, 128},                      // 1
+                               {8, 1, 1, 256},                      // 1; with 8 more: 9/256 = 3.5 % a side, too much
+                               {9, 2, 1 + 9, 512},                  // 1 + 9
+                               {10, 2, 1 + 10, 1024},               // 1 + 10
+                               {11, 2, 1 + 11, 2048},               // with 55 more: 67/2048 = 3.3 %
+                               {12, 3, 1 + 12 + 66, 4096},          //
+                               {15, 4, 1 + 15 + 105 + 455, 32768},  //
+                               {20, 6, 1 + 20 + 190 + 1140 + 4845 + 15504, 1048576}};
 
 TEST(MedianInterval, HasTheRanksAndTheCoverageOfBinomialTables) {
   for (const TableRow& row : kTable) {
@@ -68,14 +67,15 @@ TEST(MedianInterval, StaysExactForManySamples) {
   }
 }
 
-// 2,000 experiments with 15 samples of a skewed distribution each: the interval holds the true median in 95 % of them or
-// more. The number of hits is binomial; 4 standard deviations below its mean at the exact coverage 0.9648.
+// 2,000 experiments with 15 samples of a skewed distribution each: the interval holds the true median in 95 % of them
+// or more. The number of hits is binomial; 4 standard deviations below its mean at the exact coverage 0.9648.
 TEST(MedianInterval, HoldsTheMedianOfASkewedDistribution) {
   int hits = 0;
   constexpr int kExperiments = 2000;
   for (int e = 0; e < kExperiments; ++e) {
     std::vector<double> samples;
-    for (std::uint64_t i = 0; i < 15; ++i) samples.push_back(-std::log(uniform_open(7, static_cast<std::uint64_t>(e), i)));
+    for (std::uint64_t i = 0; i < 15; ++i)
+      samples.push_back(-std::log(uniform_open(7, static_cast<std::uint64_t>(e), i)));
     const MedianInterval m = median_interval(samples);
     hits += m.low <= std::log(2.0) && std::log(2.0) <= m.high;
   }

@@ -16,9 +16,9 @@ using conformance::Expectation;
 using conformance::MathMode;
 using conformance::Problem;
 
-constexpr std::size_t kMostCalls = 1'000'000;          // in a warm sample
-constexpr std::size_t kMostCopies = 4096;              // of a case's operands, for cold samples
-constexpr std::uint64_t kMostCopyBytes = 256ull << 20; // of all copies together, where more than one is made
+constexpr std::size_t kMostCalls = 1'000'000;           // in a warm sample
+constexpr std::size_t kMostCopies = 4096;               // of a case's operands, for cold samples
+constexpr std::uint64_t kMostCopyBytes = 256ull << 20;  // of all copies together, where more than one is made
 
 struct OpenDevice {
   std::unique_ptr<Device> device;
@@ -58,7 +58,8 @@ Result<CacheSweep*> sweep_of(Work& work, std::size_t d) {
   OpenDevice& open = work.devices[d];
   if (!open.sweep) {
     const std::uint64_t asked = work.options.sweep_bytes;
-    CONCORD_TRY(CacheSweep sweep, CacheSweep::create(*open.device, asked ? asked : sweep_bytes_for(open.device->facts())));
+    CONCORD_TRY(CacheSweep sweep,
+                CacheSweep::create(*open.device, asked ? asked : sweep_bytes_for(open.device->facts())));
     open.sweep = std::make_unique<CacheSweep>(std::move(sweep));
   }
   return open.sweep.get();
@@ -111,7 +112,8 @@ Status time_case(Work& work, const Prepared& p, OpMeasurement& m) {
   CONCORD_CHECK(take_samples(work, name, sampler, m, kept));
   CONCORD_TRY(kept.unverified, sampler.other_outputs());
   CONCORD_TRY(const std::string changed, sampler.changed_input());
-  m.verification = verify(p.problem, p.expectations.at(open.mode), p.inputs, kept, sampler.witnessed(), changed, witness_of(o, device));
+  m.verification = verify(p.problem, p.expectations.at(open.mode), p.inputs, kept, sampler.witnessed(), changed,
+                          witness_of(o, device));
   m.interval = median_interval(m.samples);
   m.sufficient = is_sufficient(m.interval, o.limits);
   return {};
@@ -155,7 +157,8 @@ std::string why_skipped(const Problem& problem) {
   // Inputs and outputs on this side and on the device's, the weight in two forms, and the oracle's float64 outputs.
   const double needed = 3 * static_cast<double>(problem.input_bytes) + 10 * static_cast<double>(problem.output_bytes);
   if (needed <= 0.75 * memory) return {};
-  return fmt::format("it needs about {:.1f} GiB of memory, more than three quarters of this machine's", needed / (1u << 30));
+  return fmt::format("it needs about {:.1f} GiB of memory, more than three quarters of this machine's",
+                     needed / (1u << 30));
 }
 
 void skip(Work& work, const Prepared& p, const std::string& why) {
@@ -177,7 +180,8 @@ Status run_case(Work& work, std::size_t index) {
   conformance::fill_inputs(p.problem, o.seed, p.inputs);
   for (std::size_t d = 0; d < work.devices.size(); ++d)
     for (const Cache cache : o.caches) {
-      if (work.stop) return fail(ErrorKind::kInterrupted, "bench.interrupted", "interrupted before " + o.cases[index].id);
+      if (work.stop)
+        return fail(ErrorKind::kInterrupted, "bench.interrupted", "interrupted before " + o.cases[index].id);
       if (work.progress)
         work.progress(o.cases[index].id, work.devices[d].device->facts().id, cache, work.report.measurements.size(),
                       o.cases.size() * o.devices.size() * o.caches.size());

@@ -21,8 +21,8 @@ struct OpBenchOptions {
   unsigned threads = 0;              // 0: all
   std::vector<Cache> caches = {Cache::kWarm, Cache::kCold};
   SamplingLimits limits;
-  double sample_seconds = 1e-3;     // least length of a sample, and at least 100 steps of the clock
-  std::uint64_t sweep_bytes = 0;    // read between cold samples; 0: sweep_bytes_for(device)
+  double sample_seconds = 1e-3;   // least length of a sample, and at least 100 steps of the clock
+  std::uint64_t sweep_bytes = 0;  // read between cold samples; 0: sweep_bytes_for(device)
   std::uint64_t seed = 0;
   std::vector<std::pair<std::string, std::string>> witness;  // device id -> pattern of its kernels' names
 };
@@ -32,16 +32,16 @@ struct OpMeasurement {
   std::size_t case_index = 0, device_index = 0;
   Cache cache = Cache::kWarm;
   Verification verification;
-  std::vector<double> samples;  // seconds per call
-  std::size_t calls = 0;        // in each sample
-  std::size_t copies = 0;       // of the operands
+  std::vector<double> samples;      // seconds per call
+  std::size_t calls = 0;            // in each sample
+  std::size_t copies = 0;           // of the operands
   std::uint64_t bytes_between = 0;  // cold: read between two uses of one copy
   MedianInterval interval;
-  bool sufficient = false;      // the interval is as narrow as was asked for
-  double seconds = 0;           // spent on samples, sweeps included
-  std::size_t epoch = 0;        // of the peaks
+  bool sufficient = false;  // the interval is as narrow as was asked for
+  double seconds = 0;       // spent on samples, sweeps included
+  std::size_t epoch = 0;    // of the peaks
   PeakKey peak;
-  bool has_peak = false;        // the device runs on this processor
+  bool has_peak = false;  // the device runs on this processor
 };
 
 struct BenchedDevice {
@@ -67,7 +67,8 @@ struct OpBenchReport {
 };
 
 // Called before each measurement.
-using OpProgress = std::function<void(const std::string& id, const std::string& device, Cache, std::size_t done, std::size_t total)>;
+using OpProgress =
+    std::function<void(const std::string& id, const std::string& device, Cache, std::size_t done, std::size_t total)>;
 
 // Errors: those of opening a device; those of a malformed case; defects of the oracle; bench.interrupted. What a device
 // does wrong with a case stands in its measurement.

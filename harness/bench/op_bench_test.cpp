@@ -31,17 +31,17 @@ const std::atomic<bool> kGoOn{false}, kStop{true};
 enum class Fault {
   kNone,
   kWrongElement,
-  kWrongLater,       // right for the first ten calls
+  kWrongLater,  // right for the first ten calls
   kWritesNothing,
   kWritesNothingLater,
   kBehindTheEnd,
   kChangesInput,
-  kOtherKernel,      // the witness names another operator
+  kOtherKernel,  // the witness names another operator
   kOtherKernelLater,
   kFallsBack,
   kFailsLater,
   kRefuses,
-  kNoSweep,          // has no ARGMAX
+  kNoSweep,  // has no ARGMAX
 };
 
 // What the device did, in order: operands of ADD that were read, and bytes that were read by ARGMAX in between.
@@ -114,14 +114,17 @@ concord_backend make_table() {
     return *b = new concord_buffer{std::vector<std::byte>(bytes)}, CONCORD_OK;
   };
   t.buffer_destroy = [](concord_device*, concord_buffer* b) { delete b; };
-  t.upload = [](concord_device*, concord_stream*, concord_buffer* b, std::uint64_t offset, const void* host, std::uint64_t bytes, concord_error*) {
+  t.upload = [](concord_device*, concord_stream*, concord_buffer* b, std::uint64_t offset, const void* host,
+                std::uint64_t bytes, concord_error*) {
     b->written = true;
     return std::memcpy(b->data.data() + offset, host, bytes), CONCORD_OK;
   };
-  t.download = [](concord_device*, concord_stream*, const concord_buffer* b, std::uint64_t offset, void* host, std::uint64_t bytes, concord_error*) {
-    return std::memcpy(host, b->data.data() + offset, bytes), CONCORD_OK;
+  t.download = [](concord_device*, concord_stream*, const concord_buffer* b, std::uint64_t offset, void* host,
+                  std::uint64_t bytes,
+                  concord_error*) { return std::memcpy(host, b->data.data() + offset, bytes), CONCORD_OK; };
+  t.weight_create = [](concord_device*, const concord_weight_desc*, concord_weight**, concord_error*) {
+    return CONCORD_UNSUPPORTED;
   };
-  t.weight_create = [](concord_device*, const concord_weight_desc*, concord_weight**, concord_error*) { return CONCORD_UNSUPPORTED; };
   t.weight_destroy = [](concord_device*, concord_weight*) {};
   t.supports = supports;
   t.run = [](concord_device*, concord_stream*, const concord_call* call, concord_witness* w, concord_error*) {
@@ -187,7 +190,8 @@ INSTANTIATE_TEST_SUITE_P(Faults, WrongDevice,
                          testing::Combine(testing::Values(Row{Fault::kWrongElement, CaseStatus::kFail, "bound"},
                                                           Row{Fault::kWrongLater, CaseStatus::kFail, "bound"},
                                                           Row{Fault::kWritesNothing, CaseStatus::kFail, "unwritten"},
-                                                          Row{Fault::kWritesNothingLater, CaseStatus::kFail, "unwritten"},
+                                                          Row{Fault::kWritesNothingLater, CaseStatus::kFail,
+                                                              "unwritten"},
                                                           Row{Fault::kBehindTheEnd, CaseStatus::kFail, "guard"},
                                                           Row{Fault::kChangesInput, CaseStatus::kFail, "input"},
                                                           Row{Fault::kOtherKernel, CaseStatus::kFail, "witness"},
@@ -205,7 +209,8 @@ TEST(OpBench, ARightDeviceGivesNumbers) {
     for (const OpMeasurement& m : report->measurements) {
       EXPECT_GE(m.samples.size(), 9u);
       EXPECT_TRUE(m.sufficient);
-      EXPECT_EQ(m.verification.first.output_digest, m.verification.last.output_digest) << "operands in place are put back";
+      EXPECT_EQ(m.verification.first.output_digest, m.verification.last.output_digest)
+          << "operands in place are put back";
       EXPECT_EQ(report->peaks_of(m), std::nullopt) << "this processor's peaks are not the fake device's";
     }
     EXPECT_THAT(render(*report), HasSubstr("PASS"));
@@ -233,7 +238,8 @@ std::uint64_t least_between() {
   std::map<const concord_buffer*, std::uint64_t> last;
   std::uint64_t total = 0, least = ~std::uint64_t{0};
   for (const Event& e : record.events) {
-    if (const auto before = last.find(e.operands); e.operands && before != last.end()) least = std::min(least, total - before->second);
+    if (const auto before = last.find(e.operands); e.operands && before != last.end())
+      least = std::min(least, total - before->second);
     total += e.bytes;
     if (e.operands) last[e.operands] = total;
   }

@@ -69,7 +69,8 @@ std::uint64_t OpOperands::touched_bytes(const Problem& problem) {
 }
 
 std::uint64_t OpOperands::device_bytes(const Problem& problem) {
-  const std::uint64_t weight = problem.weight ? problem.weight->data_bytes + problem.weight->scale_bytes + problem.weight->zero_bytes : 0;
+  const std::uint64_t weight =
+      problem.weight ? problem.weight->data_bytes + problem.weight->scale_bytes + problem.weight->zero_bytes : 0;
   return problem.input_bytes + problem.output_bytes + weight;
 }
 

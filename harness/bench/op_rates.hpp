@@ -10,8 +10,8 @@ namespace concord::bench {
 struct OpRates {
   double flops = 0, bytes = 0;
   double of_flops = 0, of_bytes = 0;
-  // The least time that the peaks allow: max(flops / peak, bytes / read rate) [s]. 0 where a peak that the case needs is
-  // not known, since a roof with one side missing is not the roof.
+  // The least time that the peaks allow: max(flops / peak, bytes / read rate) [s]. 0 where a peak that the case needs
+  // is not known, since a roof with one side missing is not the roof.
   double roofline_seconds = 0, of_roofline = 0;
 };
 OpRates rates_of(double flops, double bytes, double seconds, const std::optional<Peaks>& peaks);

@@ -13,8 +13,8 @@ namespace {
 constexpr double kGiga = 1e9, kMiB = 1024.0 * 1024.0, kBusy = 0.05;
 constexpr std::size_t kColumns = 12;
 using Cells = std::array<std::string, kColumns>;
-const Cells kHeader = {"device",  "cache",  "median",  "95 % interval", "samples",     "GFLOP/s",
-                       "of peak", "GB/s",   "of read", "of roofline",   "outputs",     ""};
+const Cells kHeader = {"device",  "cache", "median",  "95 % interval", "samples", "GFLOP/s",
+                       "of peak", "GB/s",  "of read", "of roofline",   "outputs", ""};
 constexpr std::array<int, kColumns> kWidths = {14, 6, 11, 15, 12, 10, 9, 9, 9, 13, 18, 0};
 
 std::string time_text(double seconds) {
@@ -64,14 +64,18 @@ std::string line_of(const Cells& cells) {
 std::string counts_text(const OpBenchReport& r) {
   const OpBenchReport::Counts c = r.counts();
   std::string out = fmt::format("{} measured and verified", c.measured);
-  if (c.insufficient) out += fmt::format(" (of these {} INSUFFICIENT: the interval is wider than {:.3g} %)", c.insufficient, 100 * r.options.limits.precision);
+  if (c.insufficient)
+    out += fmt::format(" (of these {} INSUFFICIENT: the interval is wider than {:.3g} %)", c.insufficient,
+                       100 * r.options.limits.precision);
   return out + fmt::format(", {} not verified, {} unsupported, {} skipped\n", c.failed, c.unsupported, c.skipped);
 }
 
 std::string peak_text(const PeakKey& key, const Peaks& a, const Peaks& b) {
   std::string out = "  ";
-  if (key.first) out += fmt::format("{} {:.1f} / {:.1f} GFLOP/s; ", arithmetic_name(*key.first), a.flops / kGiga, b.flops / kGiga);
-  return out + fmt::format("reading {:.2f} / {:.2f} GB/s with {} threads\n", a.read / kGiga, b.read / kGiga, key.second);
+  if (key.first)
+    out += fmt::format("{} {:.1f} / {:.1f} GFLOP/s; ", arithmetic_name(*key.first), a.flops / kGiga, b.flops / kGiga);
+  return out +
+         fmt::format("reading {:.2f} / {:.2f} GB/s with {} threads\n", a.read / kGiga, b.read / kGiga, key.second);
 }
 
 std::string peaks_text(const OpBenchReport& r) {
@@ -80,11 +84,13 @@ std::string peaks_text(const OpBenchReport& r) {
   for (std::size_t e = 0; e < r.peaks.epochs(); ++e) {
     others = std::max(others, r.peaks.others(e));
     if (r.peaks.begin_of(e).empty()) continue;
-    out += fmt::format("peaks before / after{}\n", r.peaks.epochs() > 1 ? fmt::format(", part {} of {}", e + 1, r.peaks.epochs()) : "");
+    out += fmt::format("peaks before / after{}\n",
+                       r.peaks.epochs() > 1 ? fmt::format(", part {} of {}", e + 1, r.peaks.epochs()) : "");
     for (const auto& [key, before] : r.peaks.begin_of(e)) out += peak_text(key, before, r.peaks.end_of(e).at(key));
   }
   if (others > kBusy)
-    out += fmt::format("WARNING   other programs used up to {:.0f} % of the processors during the measurement\n", 100 * others);
+    out += fmt::format("WARNING   other programs used up to {:.0f} % of the processors during the measurement\n",
+                       100 * others);
   return out;
 }
 
@@ -93,13 +99,16 @@ std::string sweep_text(const OpBenchReport& r) {
   for (const OpMeasurement& m : r.measurements)
     if (m.bytes_between > 0) least = least == 0 ? m.bytes_between : std::min(least, m.bytes_between);
   if (least == 0) return {};
-  return fmt::format("cold: every timed call on operands of its own; at least {:.0f} MiB read in between; last-level cache of this processor {:.0f} MiB\n",
-                     static_cast<double>(least) / kMiB, static_cast<double>(last_level_cache()) / kMiB);
+  return fmt::format(
+      "cold: every timed call on operands of its own; at least {:.0f} MiB read in between; last-level cache of this "
+      "processor {:.0f} MiB\n",
+      static_cast<double>(least) / kMiB, static_cast<double>(last_level_cache()) / kMiB);
 }
 
 std::string footer(const OpBenchReport& r) {
   return counts_text(r) + sweep_text(r) +
-         "timed in this process, not in a worker; median and interval are of one call; of read and of roofline are against memory, so a warm cache can exceed them\n" +
+         "timed in this process, not in a worker; median and interval are of one call; of read and of roofline are "
+         "against memory, so a warm cache can exceed them\n" +
          peaks_text(r);
 }
 

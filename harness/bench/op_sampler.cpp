@@ -111,7 +111,8 @@ Result<double> OpSampler::sample(Verify verify, unsigned repetition) {
 
 namespace {
 std::size_t calls_for(double seconds, double each, std::size_t most) {
-  return static_cast<std::size_t>(std::clamp(std::ceil(seconds / std::max(each, 1e-9)), 1.0, static_cast<double>(most)));
+  return static_cast<std::size_t>(
+      std::clamp(std::ceil(seconds / std::max(each, 1e-9)), 1.0, static_cast<double>(most)));
 }
 }  // namespace
 
@@ -142,7 +143,9 @@ Status OpSampler::calibrate(double seconds, std::size_t most) {
   return sweep_ ? calibrate_cold(seconds, most) : calibrate_warm(seconds, most);
 }
 
-Result<std::vector<std::byte>> OpSampler::verified_outputs() { return copies_[verified_.copy].download(verified_.arena); }
+Result<std::vector<std::byte>> OpSampler::verified_outputs() {
+  return copies_[verified_.copy].download(verified_.arena);
+}
 
 Result<std::vector<std::byte>> OpSampler::other_outputs() {
   if (calls_ < 2) return std::vector<std::byte>();

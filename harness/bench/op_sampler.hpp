@@ -19,15 +19,15 @@ enum class Verify { kNone, kFirst, kLast };
 // What the witnesses of the timed calls said.
 struct Witnessed {
   std::uint64_t calls = 0;
-  std::string kernel;           // of the first timed call
-  std::set<std::string> others; // different ones
-  std::uint64_t fallbacks = 0;  // moved during timed calls
-  std::uint32_t declared = 0;   // the weakest declared determinism
+  std::string kernel;            // of the first timed call
+  std::set<std::string> others;  // different ones
+  std::uint64_t fallbacks = 0;   // moved during timed calls
+  std::uint32_t declared = 0;    // the weakest declared determinism
 };
 
 // Warm: every call works on the same operands, after one that is not timed; a verified call writes to a second output
-// arena. Cold: every call of a sample works on operands of its own, and the device's caches are swept before the sample.
-// In place the operands are put back before each call, and warm calls are timed one by one for that.
+// arena. Cold: every call of a sample works on operands of its own, and the device's caches are swept before the
+// sample. In place the operands are put back before each call, and warm calls are timed one by one for that.
 class OpSampler {
  public:
   // sweep: null for warm. The caller keeps device, problem, inputs and sweep alive.

@@ -1,5 +1,5 @@
-// Whether what was timed computed what it had to: the outputs of the first and of the last timed call, by the oracle and
-// the rules of operator conformance.
+// Whether what was timed computed what it had to: the outputs of the first and of the last timed call, by the oracle
+// and the rules of operator conformance.
 #pragma once
 #include <string>
 #include <vector>
@@ -11,8 +11,8 @@ namespace concord::bench {
 
 // Output arenas as they came back.
 struct TimedOutputs {
-  std::vector<std::byte> first, last;   // of the first and the last timed call
-  std::vector<std::byte> unverified;    // of a timed call whose arena was not poisoned for it; empty where there is none
+  std::vector<std::byte> first, last;  // of the first and the last timed call
+  std::vector<std::byte> unverified;   // of a timed call whose arena was not poisoned for it; empty where there is none
 };
 
 struct Verification {

@@ -31,7 +31,8 @@ Status add_witnesses(OpArguments& a, conformance::Tier tier) {
   return {};
 }
 
-void show_progress(const std::string& id, const std::string& device, bench::Cache cache, std::size_t done, std::size_t total) {
+void show_progress(const std::string& id, const std::string& device, bench::Cache cache, std::size_t done,
+                   std::size_t total) {
   fmt::print(stderr, "\r\x1b[K[{}/{}] {} {} {}", done + 1, total, device, bench::cache_name(cache), id);
 }
 
@@ -46,7 +47,8 @@ Status publish(const bench::OpBenchReport& report, const OpArguments& a) {
   fmt::print("{}", bench::render(report));
   if (!a.markdown.empty()) CONCORD_CHECK(write_atomically(a.markdown, bench::render_markdown(report)));
   if (a.json.empty()) return {};
-  return write_atomically(a.json, bench::to_json(report).dump(2, ' ', false, OrderedJson::error_handler_t::replace) + "\n");
+  return write_atomically(a.json,
+                          bench::to_json(report).dump(2, ' ', false, OrderedJson::error_handler_t::replace) + "\n");
 }
 
 Result<int> run_op(OpArguments a) {
@@ -59,7 +61,8 @@ Result<int> run_op(OpArguments a) {
   a.options.limits.precision = a.percent / 100;
   if (a.cache != "both") a.options.caches = {a.cache == "warm" ? Cache::kWarm : Cache::kCold};
   const bool terminal = ::isatty(STDERR_FILENO) == 1;
-  const auto report = bench::bench_ops(a.options, backends, terminal ? show_progress : bench::OpProgress{}, Context::stop());
+  const auto report =
+      bench::bench_ops(a.options, backends, terminal ? show_progress : bench::OpProgress{}, Context::stop());
   if (terminal) fmt::print(stderr, "\r\x1b[K");
   if (!report) return std::unexpected(report.error());
   CONCORD_CHECK(publish(*report, a));
@@ -74,16 +77,20 @@ void add_options(CLI::App& c, OpArguments& a) {
   c.add_option("--cache", a.cache, "warm: the same operands again and again; cold: caches swept before; both")
       ->check(CLI::IsMember({"warm", "cold", "both"}))
       ->capture_default_str();
-  c.add_option("--precision", a.percent, "Samples are taken until the 95 % interval of the median is within so many per cent of it")
+  c.add_option("--precision", a.percent,
+               "Samples are taken until the 95 % interval of the median is within so many per cent of it")
       ->check(CLI::Range(0.01, 100.0))
       ->capture_default_str();
-  c.add_option("--max-seconds", o.limits.max_seconds, "Or until so many seconds were spent on a measurement, which is then marked INSUFFICIENT")
+  c.add_option("--max-seconds", o.limits.max_seconds,
+               "Or until so many seconds were spent on a measurement, which is then marked INSUFFICIENT")
       ->check(CLI::Range(0.0, 1e5))
       ->capture_default_str();
   c.add_option("--min-samples", o.limits.min_samples, "Samples of each measurement, at least")
       ->check(CLI::Range(bench::kLeastForInterval, std::size_t{100'000}))
       ->capture_default_str();
-  c.add_option("--cold-bytes", o.sweep_bytes, "What is read to sweep the caches, for example 1Gi (default: twice the last-level cache; 512Mi on devices that are not this processor)")
+  c.add_option("--cold-bytes", o.sweep_bytes,
+               "What is read to sweep the caches, for example 1Gi (default: twice the last-level cache; 512Mi on "
+               "devices that are not this processor)")
       ->transform(CLI::AsSizeValue(false))
       ->check(CLI::Range(std::uint64_t{1} << 10, std::uint64_t{1} << 36));
   c.add_option("--seed", o.seed, "Seed of the inputs, as in concord conform")->capture_default_str();
@@ -98,8 +105,10 @@ void add_bench_op(CLI::App& parent, Context& context) {
   auto a = std::make_shared<OpArguments>();
   CLI::App* c = parent.add_subcommand("op", "Operator cases whose outputs are verified, with a cold and a warm cache");
   add_options(*c, *a);
-  c->footer("Exit status: 0 measured, 1 a case was not verified (it has no number), 2 bad input, 3 no such device, 5 nothing measured,\n"
-            "6 an interval was not reached (with --strict). Timed in this process: a device that crashes ends the command.");
+  c->footer(
+      "Exit status: 0 measured, 1 a case was not verified (it has no number), 2 bad input, 3 no such device, 5 nothing "
+      "measured,\n"
+      "6 an interval was not reached (with --strict). Timed in this process: a device that crashes ends the command.");
   c->callback([a, &context] {
     const Result<int> exit = run_op(*a);
     if (!exit) return context.fail(exit.error());

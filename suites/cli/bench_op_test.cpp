@@ -24,13 +24,13 @@ TEST_P(BenchOpRefusals, EndAsDocumented) {
   EXPECT_EQ(out.output.find("GFLOP/s"), std::string::npos) << "a table in spite of the refusal:\n" << out.output;
 }
 
-INSTANTIATE_TEST_SUITE_P(Rows, BenchOpRefusals,
-                         testing::Values(Refusal{"--case add/N=1", 2, "case."}, Refusal{"--case nothing", 2, "case.syntax"},
-                                         Refusal{"--backends cpu:none", 3, "cpu:none"},
-                                         Refusal{"-p matches_no_case", 5, "select.nothing"},
-                                         Refusal{"--tier daily", 2, "tier"}, Refusal{"--cache hot", 2, "cache"},
-                                         Refusal{"--min-samples 5", 2, "min-samples"}, Refusal{"--precision 0", 2, "precision"},
-                                         Refusal{"--max-seconds -1", 2, "max-seconds"}));
+INSTANTIATE_TEST_SUITE_P(
+    Rows, BenchOpRefusals,
+    testing::Values(Refusal{"--case add/N=1", 2, "case."}, Refusal{"--case nothing", 2, "case.syntax"},
+                    Refusal{"--backends cpu:none", 3, "cpu:none"}, Refusal{"-p matches_no_case", 5, "select.nothing"},
+                    Refusal{"--tier daily", 2, "tier"}, Refusal{"--cache hot", 2, "cache"},
+                    Refusal{"--min-samples 5", 2, "min-samples"}, Refusal{"--precision 0", 2, "precision"},
+                    Refusal{"--max-seconds -1", 2, "max-seconds"}));
 
 class BenchOp : public Scratch {
  protected:
@@ -41,10 +41,12 @@ class BenchOp : public Scratch {
 };
 
 TEST_F(BenchOp, HasItsTableAndItsFields) {
-  const Outcome out = concord("bench op --backends cpu:strict --threads 1 --precision 100 " + kCase + "--json " + at("o.json") + " --markdown " + at("o.md"));
+  const Outcome out = concord("bench op --backends cpu:strict --threads 1 --precision 100 " + kCase + "--json " +
+                              at("o.json") + " --markdown " + at("o.md"));
   ASSERT_EQ(out.exit, 0) << out.output;
-  for (const char* text : {"add/N=64,R=7,in=uniform,place=0,x=f32", "cpu:strict", "warm", "cold", "95 % interval", "of roofline", "PASS",
-                           "2 measured and verified", "timed in this process", "peaks before / after"})
+  for (const char* text :
+       {"add/N=64,R=7,in=uniform,place=0,x=f32", "cpu:strict", "warm", "cold", "95 % interval", "of roofline", "PASS",
+        "2 measured and verified", "timed in this process", "peaks before / after"})
     EXPECT_NE(out.output.find(text), std::string::npos) << text << "\n" << out.output;
   const Json j = read("o.json");
   EXPECT_EQ(j["schema"], "concord.bench.op/1");
