@@ -154,8 +154,9 @@ Status measure(Work& work, Prepared& p, std::size_t device, Cache cache) {
 std::string why_skipped(const Problem& problem) {
   if (problem.expect_refusal) return "an extent is 0: there is nothing to time";
   const double memory = static_cast<double>(::sysconf(_SC_PHYS_PAGES)) * static_cast<double>(::sysconf(_SC_PAGESIZE));
-  // Inputs and outputs on this side and on the device's, the weight in two forms, and the oracle's float64 outputs.
-  const double needed = 3 * static_cast<double>(problem.input_bytes) + 10 * static_cast<double>(problem.output_bytes);
+  // Inputs and outputs on this side and on the device's, the weight in two forms; the oracle's values and bounds, three
+  // float64 numbers for an output of two bytes.
+  const double needed = 3 * static_cast<double>(problem.input_bytes) + 17 * static_cast<double>(problem.output_bytes);
   if (needed <= 0.75 * memory) return {};
   return fmt::format("it needs about {:.1f} GiB of memory, more than three quarters of this machine's",
                      needed / (1u << 30));

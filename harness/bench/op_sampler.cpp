@@ -125,16 +125,25 @@ Status OpSampler::calibrate_warm(double seconds, std::size_t most) {
   }
 }
 
-Status OpSampler::calibrate_cold(double seconds, std::size_t most) {
-  double each = 0;
-  for (int i = 0; i < 3; ++i) {
-    CONCORD_TRY(const double one, run(Verify::kNone, 0));
-    each = i == 0 ? one : std::min(each, one);  // the first call of all may set things up
-  }
-  calls_ = calls_for(seconds, each, most);
-  while (copies_.size() < calls_) {
+Status OpSampler::make_copies(std::size_t count) {
+  while (copies_.size() < count) {
     CONCORD_TRY(OpOperands copy, OpOperands::create(*device_, *problem_, inputs_, 1));
     copies_.push_back(std::move(copy));
+  }
+  calls_ = count;
+  return {};
+}
+
+// The first call of a sample finds the code swept out as well, so that one call alone says too much of the others. Ends
+// at a number that is enough twice, or nearly,, since the first call of all may set things up.
+Status OpSampler::calibrate_cold(double seconds, std::size_t most) {
+  for (int held = 0; held < 2;) {
+    CONCORD_TRY(const double all, run(Verify::kNone, 0));
+    const std::size_t wanted = calls_for(seconds, all / static_cast<double>(calls_), most);
+    if (wanted > calls_ + calls_ / 4)
+      CONCORD_CHECK(make_copies(wanted));
+    else
+      ++held;
   }
   return {};
 }

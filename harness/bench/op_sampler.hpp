@@ -64,6 +64,7 @@ class OpSampler {
   Result<double> timed_in_place(Verify verify, unsigned repetition);
   Result<double> run(Verify verify, unsigned repetition);
   Status calibrate_warm(double seconds, std::size_t most);
+  Status make_copies(std::size_t count);
   Status calibrate_cold(double seconds, std::size_t most);
   Status call(const Place& place);
   Device* device_ = nullptr;
