@@ -24,6 +24,7 @@ using AddCommand = void (*)(CLI::App& root, Context& context);
 void add_judge_command(CLI::App& root, Context& context);
 void add_submit_command(CLI::App& root, Context& context);
 void add_bench_command(CLI::App& root, Context& context);
+void add_bench_op(CLI::App& bench, Context& context);  // below bench
 void add_capture_command(CLI::App& root, Context& context);
 void add_checkpoint_command(CLI::App& root, Context& context);
 void add_compare_command(CLI::App& root, Context& context);
