@@ -85,7 +85,7 @@ concord_status exits(Job& job) {  // a library that calls exit on an error, with
   return job.honest();
 }
 
-constexpr std::uint32_t kRms = bits({CONCORD_OP_RMSNORM}), kArgmax = bits({CONCORD_OP_ARGMAX}), kAdd = bits({CONCORD_OP_ADD});
+constexpr std::uint32_t kRms = bits({CONCORD_OP_RMSNORM}), kArgmax = bits({CONCORD_OP_ARGMAX});
 
 constexpr Fault kFaults[] = {
     {"fallback", "another path than the device's own did the work, and the counter says so", kAllOps, after<fell_back>},
@@ -107,7 +107,7 @@ constexpr Fault kFaults[] = {
     {.name = "bf16-lost-in-run", .what = "one dtype is refused by run, though supports promises it", .ops = kAllOps, .run = refused_in_run},
     {.name = "long-rows-lost", .what = "rows of more than 1024 elements are no longer supported", .ops = bits({CONCORD_OP_MATMUL}), .supports = no_long_rows},
     {.name = "u4-lost", .what = "U4 weights are no longer supported", .ops = bits({CONCORD_OP_MATMUL, CONCORD_OP_EMBEDDING}), .weight_refused = is_u4},
-    {.name = "upload-tail-lost", .what = "uploads lose what lies behind the last multiple of 16 bytes", .ops = kAdd, .upload_loses_tail = true},
+    {.name = "upload-tail-lost", .what = "uploads lose what lies behind the last multiple of 16 bytes", .ops = kAllOps, .upload_loses_tail = true},
     {"hangs", "F16 calls never return, asleep", kArgmax, hangs},
     {"spins", "F16 calls never return, busy", kArgmax, spins},
     {"crashes", "F16 calls end the process with SIGSEGV", kRms, crashes},

@@ -12,7 +12,7 @@ struct Observation {
   bool operator==(const Observation&) const = default;
 };
 
-// The whole battery in its order on one device. The battery is the same for every device.
-std::vector<Observation> observe_all(Device& device);
+// The whole battery in its order, each operator on a device that is newly opened. The battery is the same for every device.
+std::vector<Observation> observe_all(const Backends& from, const std::string& id, unsigned threads = 0);
 
 }  // namespace concord::testing

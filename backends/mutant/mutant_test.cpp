@@ -44,23 +44,17 @@ TEST(Mutants, AreNotFoundByTheNormalSearch) {
 }
 
 TEST(Mutants, TheControlHasTheReferencesBits) {
-  auto control = mutants().open("mutant:honest");
-  ASSERT_TRUE(control);
-  const auto seen = observe_all(*control), want = observe_all(reference());
+  const auto seen = observe_all(mutants(), "mutant:honest"), want = observe_all(backends(), "reference");
   ASSERT_EQ(seen.size(), want.size());
   for (std::size_t i = 0; i < seen.size(); ++i) EXPECT_EQ(seen[i].bits, want[i].bits) << seen[i].what;
 }
 
 TEST(Mutants, EachFaultShowsOnEachOperatorItTouchesAndOnNoOther) {
-  auto control = mutants().open("mutant:honest", 1);
-  ASSERT_TRUE(control);
-  const auto want = observe_all(*control);
+  const auto want = observe_all(mutants(), "mutant:honest", 1);
   for (const DeviceFacts& facts : mutants().devices()) {
     if (facts.id == "mutant:honest" || kFatal.contains(facts.id)) continue;
-    auto device = mutants().open(facts.id);
-    ASSERT_TRUE(device) << facts.id;
-    if (facts.id == "mutant:thread-dependent" && device->facts().compute_units < 2) continue;
-    const auto seen = observe_all(*device);
+    if (facts.id == "mutant:thread-dependent" && facts.compute_units < 2) continue;
+    const auto seen = observe_all(mutants(), facts.id);
     ASSERT_EQ(seen.size(), want.size());
     std::set<std::string> differ;
     for (std::size_t i = 0; i < seen.size(); ++i)
@@ -69,10 +63,7 @@ TEST(Mutants, EachFaultShowsOnEachOperatorItTouchesAndOnNoOther) {
   }
 }
 
-void run_all(const std::string& id) {
-  auto device = mutants().open(id, 1);
-  if (device) observe_all(*device);
-}
+void run_all(const std::string& id) { observe_all(mutants(), id, 1); }
 TEST(MutantsDeathTest, FatalFaultsAreFatal) {
   GTEST_FLAG_SET(death_test_style, "threadsafe");
   EXPECT_EXIT(run_all("mutant:crashes"), ::testing::KilledBySignal(SIGSEGV), "");
