@@ -1,12 +1,15 @@
 // The operator suite as data: suites/ops/*.json, one definition for each operator with its workloads (docs/operators.md has the schema), and the selection of
 // cases from it. Knows no device and no tolerance.
 #pragma once
+#include <memory>
 #include <string>
 #include <vector>
 
 #include "conformance/case.hpp"
 
 namespace concord::conformance {
+
+struct Definition;
 
 class OperatorSuite {
  public:
@@ -16,12 +19,13 @@ class OperatorSuite {
   const std::vector<PlannedCase>& cases() const { return cases_; }  // every tier, sorted by operator and id, ids unique
   std::vector<std::string> operators() const;
   std::vector<std::string> families() const;
+  const std::vector<Definition>& definitions() const;  // sorted by operator
   // A case that the suite need not list: keys, extents, words and constraints are checked against its definition.
   // Errors: case.unknown_operator, case.missing_key, case.unknown_key, case.bad_value, case.constraint.
   Result<PlannedCase> plan(const CaseSpec& spec) const;
 
  private:
-  std::vector<struct Definition> definitions_;
+  std::shared_ptr<const std::vector<Definition>> definitions_;
   std::vector<PlannedCase> cases_;
 };
 

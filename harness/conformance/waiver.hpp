@@ -1,6 +1,7 @@
 // Waivers, suites/waivers/*.json (schema concord.waivers/1): known failures that do not count for a while, with a reason, a link and an end.
 #pragma once
 #include <string>
+#include <string_view>
 #include <vector>
 
 #include "conformance/evidence.hpp"
@@ -20,6 +21,11 @@ struct Waiver {
   bool expired(const std::string& today) const { return today > expires; }  // ISO dates order as text
 };
 
+// * stands for any characters, also none; ? for one. Linear in the text for each star, no recursion.
+bool glob_matches(std::string_view pattern, std::string_view text);
+
+// The waivers of one file. Errors: waiver.*.
+Result<std::vector<Waiver>> parse_waivers(std::string_view text, const std::string& file);
 // All waivers of a folder (empty: $CONCORD_SUITES/waivers, else the tree's; a missing folder has none). Errors: waiver.*.
 Result<std::vector<Waiver>> load_waivers(const std::string& folder = {});
 
