@@ -4,9 +4,12 @@
 namespace mutant {
 namespace {
 
-std::int32_t* writable_indices(const concord_tensor& t) { return reinterpret_cast<std::int32_t*>(concord_abi::bytes_of(t)); }
+std::int32_t* writable_indices(const concord_tensor& t) {
+  return reinterpret_cast<std::int32_t*>(concord_abi::bytes_of(t));
+}
 
-// Pairs (2i, 2i+1) instead of (i, i + D/2): the operands are brought into the order in which halves are pairs, and back.
+// Pairs (2i, 2i+1) instead of (i, i + D/2): the operands are brought into the order in which halves are pairs, and
+// back.
 concord_status interleaved(Job& job) {
   const std::size_t d = last_axis(job.out()), half = d / 2;
   Changed c(job.call);
@@ -57,7 +60,8 @@ void keys_for_values(Changed& c) { std::swap(c.call.in[0], c.call.in[1]); }
 void clears_others(Job& job) {
   std::vector<bool> named(static_cast<std::size_t>(job.out().dims[0]));
   const concord_tensor& rows = job.call.in[2];
-  for (std::size_t t = 0; t < concord_abi::element_count(rows); ++t) named[static_cast<std::size_t>(writable_indices(rows)[t])] = true;
+  for (std::size_t t = 0; t < concord_abi::element_count(rows); ++t)
+    named[static_cast<std::size_t>(writable_indices(rows)[t])] = true;
   const auto memory = memory_of(job.out());
   const std::size_t width = memory.size() / named.size();
   for (std::size_t r = 0; r < named.size(); ++r)
@@ -123,12 +127,15 @@ void oldest_row_missed(Changed& c) {  // the first cache row of each sequence co
   const std::size_t width = size_of(keys) / static_cast<std::size_t>(keys.dims[0]);
   const auto memory = memory_of(keys);
   for (std::size_t r = 0; sequence > 1 && r < static_cast<std::size_t>(keys.dims[0]); r += sequence)
-    std::copy_n(memory.begin() + static_cast<std::ptrdiff_t>((r + 1) * width), width, memory.begin() + static_cast<std::ptrdiff_t>(r * width));
+    std::copy_n(memory.begin() + static_cast<std::ptrdiff_t>((r + 1) * width), width,
+                memory.begin() + static_cast<std::ptrdiff_t>(r * width));
 }
 
-// Head h reads key/value head h % G instead of h / (H/G): the heads are reordered so that the honest operator does just that.
+// Head h reads key/value head h % G instead of h / (H/G): the heads are reordered so that the honest operator does just
+// that.
 concord_status heads_modulo(Job& job) {
-  const std::size_t heads = reference::dim(job.out(), 1), groups = reference::dim(job.call.in[1], 1), d = last_axis(job.out());
+  const std::size_t heads = reference::dim(job.out(), 1), groups = reference::dim(job.call.in[1], 1),
+                    d = last_axis(job.out());
   Changed c(job.call);
   const concord_tensor &q = c.copy_in(0), &y = c.copy_out(0);
   const auto reorder = [&](const std::vector<double>& from, bool back) {
@@ -149,7 +156,8 @@ concord_status heads_modulo(Job& job) {
 // Softmax in float32 without subtracting the largest score.
 concord_status no_maximum(Job& job) {
   const concord_call& c = job.call;
-  const std::size_t tokens = reference::dim(c.in[0], 0), heads = reference::dim(c.in[0], 1), d = last_axis(c.in[0]), groups = reference::dim(c.in[1], 1);
+  const std::size_t tokens = reference::dim(c.in[0], 0), heads = reference::dim(c.in[0], 1), d = last_axis(c.in[0]),
+                    groups = reference::dim(c.in[1], 1);
   const auto sequence = static_cast<std::size_t>(c.sequence_rows ? c.sequence_rows : c.in[1].dims[0]);
   std::vector<double> q = values_of(c.in[0]), kv[2] = {values_of(c.in[1]), values_of(c.in[2])}, y(q.size());
   if (c.in[1].dtype == CONCORD_I8)
@@ -174,7 +182,8 @@ concord_status no_maximum(Job& job) {
   return CONCORD_OK;
 }
 
-constexpr std::uint32_t kRope = bits({CONCORD_OP_ROPE}), kKv = bits({CONCORD_OP_KV_APPEND}), kAttention = bits({CONCORD_OP_ATTENTION});
+constexpr std::uint32_t kRope = bits({CONCORD_OP_ROPE}), kKv = bits({CONCORD_OP_KV_APPEND}),
+                        kAttention = bits({CONCORD_OP_ATTENTION});
 
 constexpr Fault kFaults[] = {
     {"rope-interleaved", "pairs are (2i, 2i+1)", kRope, interleaved},

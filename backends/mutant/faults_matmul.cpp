@@ -42,7 +42,8 @@ void repeat_column(Changed& c) {
   put_values(x, v);
 }
 
-// TF32: 10 bits of mantissa behind the leading one; cut, or rounded to nearest (away from zero at ties, as tensor cores' conversion does).
+// TF32: 10 bits of mantissa behind the leading one; cut, or rounded to nearest (away from zero at ties, as tensor
+// cores' conversion does).
 void to_tf32(std::span<std::byte> f32, bool round) {
   for (std::size_t i = 0; i < f32.size() / 4; ++i) {
     auto u = concord_abi::load_as<std::uint32_t>(f32.data(), i);
@@ -74,7 +75,9 @@ void activations_bf16(Changed& c) {
 void weights_bf16(Changed& c) {
   StoredWeight& w = as_f32(c);
   for (std::size_t i = 0; i < w.rows * w.cols; ++i)
-    concord_abi::store_as(w.data.data(), i, concord_abi::bf16_to_f32(concord_abi::f32_to_bf16(concord_abi::load_as<float>(w.data.data(), i))));
+    concord_abi::store_as(
+        w.data.data(), i,
+        concord_abi::bf16_to_f32(concord_abi::f32_to_bf16(concord_abi::load_as<float>(w.data.data(), i))));
 }
 
 // Products in float32, sums rounded after every step to float16 or bfloat16; bias and z as they should be.
@@ -102,7 +105,8 @@ concord_status narrow_sum(Job& job) {
   }
   if (job.call.flags != 0) {
     const std::vector<double> z = values_of(job.call.in[2]);
-    for (std::size_t i = 0; i < y.size(); ++i) y[i] = job.call.flags == CONCORD_PLUS ? z[i] + y[i] : z[i] / (1 + std::exp(-z[i])) * y[i];
+    for (std::size_t i = 0; i < y.size(); ++i)
+      y[i] = job.call.flags == CONCORD_PLUS ? z[i] + y[i] : z[i] / (1 + std::exp(-z[i])) * y[i];
   }
   put_values(job.out(), y);
   return CONCORD_OK;
@@ -182,7 +186,8 @@ constexpr Fault kFaults[] = {
     {"tf32", "F32 inputs are cut to TF32's width", kTf32, tf32<false>},
     {"tf32-rounded", "F32 inputs are rounded to TF32's width", kTf32, tf32<true>},
     {"activations-bf16", "activations are rounded to bfloat16 before the product", kMatmul, with<activations_bf16>},
-    {"weights-bf16", "weights are rounded to bfloat16 before the product, which is not declared", kMatmul, with<weights_bf16>},
+    {"weights-bf16", "weights are rounded to bfloat16 before the product, which is not declared", kMatmul,
+     with<weights_bf16>},
     {"f16-accumulate", "sums are kept in float16", kMatmul, narrow_sum<to_f16>},
     {"bf16-accumulate", "sums are kept in bfloat16", kMatmul, narrow_sum<to_bf16>},
     {"bias-forgotten", "the bias is not added", kMatmul, with<no_bias>},
@@ -196,7 +201,10 @@ constexpr Fault kFaults[] = {
     {"i8-scale-neighbour", "each row of an I8 weight has the scale of the next", kWeights, with<i8_neighbours_scale>},
     {"i8-extreme-clipped", "-127 and -128 of an I8 weight are read as +127", kWeights, with<i8_unsigned>},
     {"weight-row-off", "weight rows are off by one", kWeights, with<rows_off_by_one>},
-    {.name = "weight-cached", .what = "a weight of a known shape and dtype gets the first one's contents", .ops = kWeights, .weights_cached = true},
+    {.name = "weight-cached",
+     .what = "a weight of a known shape and dtype gets the first one's contents",
+     .ops = kWeights,
+     .weights_cached = true},
 };
 
 }  // namespace

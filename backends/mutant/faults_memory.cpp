@@ -27,7 +27,8 @@ void overwrites_input(Job& job) {
   }
 }
 
-// In place, the first half of the work has already overwritten what the second half reads: here, the operator is applied to its own result.
+// In place, the first half of the work has already overwritten what the second half reads: here, the operator is
+// applied to its own result.
 concord_status twice_in_place(Job& job) {
   const concord_status status = job.honest();
   return status == CONCORD_OK && in_place(job.call) ? job.honest() : status;
@@ -86,8 +87,10 @@ constexpr Fault kFaults[] = {
     {"in-place-lost", "in place, the result is not written back", kInPlaceOps, lost_in_place},
     {"accumulates", "adds to what the output held before", kSums, accumulates},
     {"run-to-run", "one element's last bit changes with every second call", kAllOps, after<varies_by_run>},
-    {"thread-dependent", "one element's last bit depends on the number of threads; declared always identical", kByRow, after<varies_by_threads>},
-    {"batch-dependent", "one element's last bit depends on the batch; declared always identical", kByRow & ~bits({CONCORD_OP_TOPK_ROUTING}), after<varies_by_batch>},
+    {"thread-dependent", "one element's last bit depends on the number of threads; declared always identical", kByRow,
+     after<varies_by_threads>},
+    {"batch-dependent", "one element's last bit depends on the batch; declared always identical",
+     kByRow & ~bits({CONCORD_OP_TOPK_ROUTING}), after<varies_by_batch>},
 };
 
 }  // namespace

@@ -48,7 +48,8 @@ void swap_two(Values& v, const concord_tensor&) {
 }
 void swap_rows(Values& v, const concord_tensor& t) {
   const std::size_t n = last_axis(t);
-  if (v.size() >= 2 * n) std::swap_ranges(v.begin(), v.begin() + static_cast<std::ptrdiff_t>(n), v.end() - static_cast<std::ptrdiff_t>(n));
+  if (v.size() >= 2 * n)
+    std::swap_ranges(v.begin(), v.begin() + static_cast<std::ptrdiff_t>(n), v.end() - static_cast<std::ptrdiff_t>(n));
 }
 void flip_sign(Values& v, const concord_tensor&) { v[v.size() / 3] = -v[v.size() / 3]; }
 
@@ -67,8 +68,8 @@ void through_f16(Values& v, const concord_tensor& t) {
   if (t.dtype == CONCORD_F32)
     for (double& e : v) e = concord_abi::f16_to_f32(concord_abi::f64_to_f16(e));
 }
-// A 16-bit result that is cut where it should be rounded: one unit away from zero is taken off wherever it was rounded up, which is what cutting would have
-// given for about half of the elements; here, for every second one.
+// A 16-bit result that is cut where it should be rounded: one unit away from zero is taken off wherever it was rounded
+// up, which is what cutting would have given for about half of the elements; here, for every second one.
 void store_cut(Job& job) {
   const concord_tensor& t = job.out();
   if (t.dtype != CONCORD_F16 && t.dtype != CONCORD_BF16) return;
@@ -86,7 +87,9 @@ void nan_to_zero(Values& v, const concord_tensor&) {
   for (double& e : v)
     if (std::isnan(e)) e = 0;
 }
-double largest_of(std::uint32_t dtype) { return dtype == CONCORD_F16 ? 65504.0 : dtype == CONCORD_BF16 ? 0x1.fep127 : 0x1.fffffep127; }
+double largest_of(std::uint32_t dtype) {
+  return dtype == CONCORD_F16 ? 65504.0 : dtype == CONCORD_BF16 ? 0x1.fep127 : 0x1.fffffep127;
+}
 double normal_of(std::uint32_t dtype) { return dtype == CONCORD_F16 ? 0x1p-14 : 0x1p-126; }
 void clamp_infinity(Values& v, const concord_tensor& t) {
   for (double& e : v)
@@ -126,8 +129,8 @@ void first_tile_only(Values& v, const concord_tensor&) {
 constexpr std::uint32_t kExactOps = bits({CONCORD_OP_MATMUL, CONCORD_OP_ADD});
 constexpr std::uint32_t kComputed = kValueOps & ~bits({CONCORD_OP_EMBEDDING, CONCORD_OP_KV_APPEND});
 constexpr std::uint32_t kNarrow = kComputed & ~bits({CONCORD_OP_TOPK_ROUTING});  // out[0] has the activations' dtype
-constexpr std::uint32_t kWithSpecial =
-    bits({CONCORD_OP_EMBEDDING, CONCORD_OP_MATMUL, CONCORD_OP_KV_APPEND, CONCORD_OP_SWIGLU, CONCORD_OP_GELU, CONCORD_OP_ADD});
+constexpr std::uint32_t kWithSpecial = bits({CONCORD_OP_EMBEDDING, CONCORD_OP_MATMUL, CONCORD_OP_KV_APPEND,
+                                             CONCORD_OP_SWIGLU, CONCORD_OP_GELU, CONCORD_OP_ADD});
 constexpr std::uint32_t kWithSubnormal = kWithSpecial;
 
 constexpr Fault kFaults[] = {
@@ -136,11 +139,14 @@ constexpr Fault kFaults[] = {
     {"cached-by-shape", "a call of a known shape gets that shape's first result", kAllOps, after<cached_by_shape>},
     {"one-zeroed", "one element is zero", kAllOps, after_values<zero_one>},
     {"last-zeroed", "the last element is zero", kValueOps, after_values<zero_last>},
-    {"row-scaled", "the last row is 1.002 times what it should be", kValueOps & ~bits({CONCORD_OP_KV_APPEND}), after_values<scale_row>},
+    {"row-scaled", "the last row is 1.002 times what it should be", kValueOps & ~bits({CONCORD_OP_KV_APPEND}),
+     after_values<scale_row>},
     {"scaled", "the whole output is 1.0001 times what it should be", kComputed, after_values<scale_all>},
-    {"scaled-slightly", "the whole output is 1 + 2^-20 times what it should be: only exact inputs show it", kExactOps, after_values<scale_slightly>},
+    {"scaled-slightly", "the whole output is 1 + 2^-20 times what it should be: only exact inputs show it", kExactOps,
+     after_values<scale_slightly>},
     {"swapped", "two neighbours are swapped", kAllOps, after_values<swap_two>},
-    {"rows-swapped", "first and last row are swapped", kValueOps & ~bits({CONCORD_OP_KV_APPEND}), after_values<swap_rows>},
+    {"rows-swapped", "first and last row are swapped", kValueOps & ~bits({CONCORD_OP_KV_APPEND}),
+     after_values<swap_rows>},
     {"sign-flipped", "one element has the other sign", kValueOps, after_values<flip_sign>},
     {"output-bf16", "results are cut to bfloat16's width", kNarrow, after<cut_to_bf16>},
     {"output-f16", "F32 results went through float16", kNarrow, after_values<through_f16>},
@@ -150,9 +156,12 @@ constexpr Fault kFaults[] = {
     {"nan-to-zero", "NaN becomes zero", kWithSpecial, after_values<nan_to_zero>},
     {"infinity-clamped", "infinities become the largest finite number", kWithSpecial, after_values<clamp_infinity>},
     {"subnormals-flushed", "subnormal results become zero", kWithSubnormal, after_values<flush_results>},
-    {"inputs-flushed", "subnormal activations are read as zero", kWithSubnormal & ~bits({CONCORD_OP_EMBEDDING}), with<flush_inputs>},
-    {"vector-remainder", "columns behind the last multiple of 16 are wrong", kValueOps & ~bits({CONCORD_OP_TOPK_ROUTING}), after_values<no_remainder>},
-    {"row-remainder", "rows behind the last multiple of 4 are wrong", kValueOps & ~bits({CONCORD_OP_KV_APPEND}), after_values<no_row_remainder>},
+    {"inputs-flushed", "subnormal activations are read as zero", kWithSubnormal & ~bits({CONCORD_OP_EMBEDDING}),
+     with<flush_inputs>},
+    {"vector-remainder", "columns behind the last multiple of 16 are wrong",
+     kValueOps & ~bits({CONCORD_OP_TOPK_ROUTING}), after_values<no_remainder>},
+    {"row-remainder", "rows behind the last multiple of 4 are wrong", kValueOps & ~bits({CONCORD_OP_KV_APPEND}),
+     after_values<no_row_remainder>},
     {"first-tile-only", "elements from the 65th on are zero", kValueOps, after_values<first_tile_only>},
 };
 

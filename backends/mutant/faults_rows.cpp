@@ -37,7 +37,8 @@ concord_status norm(Job& job) {
     const double mean = centred ? sum / count : 0;
     for (std::size_t i = at; i < at + n; ++i) squares += (x[i] - mean) * (x[i] - mean);
     const float mean32 = sum32 / static_cast<float>(n);
-    const double variance = OnePass ? std::fmax(squares32 / static_cast<float>(n) - mean32 * mean32, 0.0f) : squares / count;
+    const double variance =
+        OnePass ? std::fmax(squares32 / static_cast<float>(n) - mean32 * mean32, 0.0f) : squares / count;
     const double scale = Scale(variance, count, job.call.eps);
     for (std::size_t i = at; i < at + n; ++i) x[i] = (x[i] - mean) * scale * gain[i - at] + shift[i - at];
   }
@@ -71,9 +72,11 @@ concord_status coarse_exponential(Job& job) {
   const std::size_t n = last_axis(job.out());
   std::vector<double> x = values_of(job.call.in[0]);
   for (std::size_t at = 0; at < x.size(); at += n) {
-    const double largest = *std::max_element(x.begin() + static_cast<std::ptrdiff_t>(at), x.begin() + static_cast<std::ptrdiff_t>(at + n));
+    const double largest =
+        *std::max_element(x.begin() + static_cast<std::ptrdiff_t>(at), x.begin() + static_cast<std::ptrdiff_t>(at + n));
     double total = 0;
-    for (std::size_t i = at; i < at + n; ++i) total += x[i] = std::exp2(std::round((x[i] - largest) * 1.4426950408889634 * 256) / 256);
+    for (std::size_t i = at; i < at + n; ++i)
+      total += x[i] = std::exp2(std::round((x[i] - largest) * 1.4426950408889634 * 256) / 256);
     for (std::size_t i = at; i < at + n; ++i) x[i] /= total;
   }
   put_values(job.out(), x);
@@ -113,8 +116,10 @@ void subtracts(Job& job) {
   put_values(job.out(), y);
 }
 
-constexpr std::uint32_t kRms = bits({CONCORD_OP_RMSNORM}), kLayer = bits({CONCORD_OP_LAYERNORM}), kNorms = kRms | kLayer;
-constexpr std::uint32_t kSoftmax = bits({CONCORD_OP_SOFTMAX}), kGelu = bits({CONCORD_OP_GELU}), kSwiglu = bits({CONCORD_OP_SWIGLU});
+constexpr std::uint32_t kRms = bits({CONCORD_OP_RMSNORM}), kLayer = bits({CONCORD_OP_LAYERNORM}),
+                        kNorms = kRms | kLayer;
+constexpr std::uint32_t kSoftmax = bits({CONCORD_OP_SOFTMAX}), kGelu = bits({CONCORD_OP_GELU}),
+                        kSwiglu = bits({CONCORD_OP_SWIGLU});
 
 constexpr Fault kFaults[] = {
     {"epsilon-missing", "the norm has no epsilon", kNorms, with<no_epsilon>},

@@ -1,6 +1,7 @@
-// Devices with one planted fault each, for testing the harness: whatever is wrong here must turn a case red. Every device computes with the reference's
-// operators (one rounding on store) and differs from them by its fault alone. A fault is a row of a table (faults_*.cpp): a name, a sentence, the operators
-// it touches, and a function. Faults are deterministic; what they remember, they remember per device.
+// Devices with one planted fault each, for testing the harness: whatever is wrong here must turn a case red. Every
+// device computes with the reference's operators (one rounding on store) and differs from them by its fault alone. A
+// fault is a row of a table (faults_*.cpp): a name, a sentence, the operators it touches, and a function. Faults are
+// deterministic; what they remember, they remember per device.
 #pragma once
 #include <deque>
 #include <map>
@@ -23,8 +24,8 @@ struct Device : concord_device {
   unsigned threads;
   std::uint64_t calls = 0;  // runs of operators that the fault touches
   std::uint64_t fallbacks = 0;
-  std::vector<std::byte> last;                            // the previous call's first output
-  std::map<std::string, std::vector<std::byte>> by_shape; // first outputs by the call's shape
+  std::vector<std::byte> last;                             // the previous call's first output
+  std::map<std::string, std::vector<std::byte>> by_shape;  // first outputs by the call's shape
   std::map<std::string, std::unique_ptr<concord_weight>> weights;
 };
 
@@ -43,16 +44,16 @@ using Run = concord_status (*)(Job& job);
 using Supports = concord_status (*)(const concord_call& call, concord_error* err);
 
 struct Fault {
-  const char* name;    // device "mutant:NAME", at most 24 characters
-  const char* what;    // one sentence, at most 127 characters
-  std::uint32_t ops;   // bits of concord_op: the operators whose results the fault changes
-  Run run = nullptr;   // NULL: honest
+  const char* name;             // device "mutant:NAME", at most 24 characters
+  const char* what;             // one sentence, at most 127 characters
+  std::uint32_t ops;            // bits of concord_op: the operators whose results the fault changes
+  Run run = nullptr;            // NULL: honest
   Supports supports = nullptr;  // asked for well-formed calls; NULL: everything is supported
   Run invalid = nullptr;        // takes the place of the refusal of a malformed call
   bool (*weight_refused)(const concord_weight_desc& desc) = nullptr;
   bool weights_cached = false;  // weights are remembered by their shape
   bool upload_loses_tail = false;
-  bool late_error = false;      // synchronize reports an error
+  bool late_error = false;  // synchronize reports an error
   bool touches(std::uint32_t op) const { return (ops >> op & 1u) != 0; }
 };
 
@@ -63,8 +64,9 @@ constexpr std::uint32_t bits(std::initializer_list<concord_op> ops) {
 }
 inline constexpr std::uint32_t kAllOps = (1u << CONCORD_OP_COUNT) - 1;
 inline constexpr std::uint32_t kValueOps = kAllOps & ~bits({CONCORD_OP_ARGMAX});  // out[0] is not an index
-inline constexpr std::uint32_t kInPlaceOps = bits({CONCORD_OP_RMSNORM, CONCORD_OP_LAYERNORM, CONCORD_OP_MATMUL, CONCORD_OP_ROPE, CONCORD_OP_SWIGLU,
-                                                   CONCORD_OP_GELU, CONCORD_OP_ADD, CONCORD_OP_SOFTMAX});
+inline constexpr std::uint32_t kInPlaceOps =
+    bits({CONCORD_OP_RMSNORM, CONCORD_OP_LAYERNORM, CONCORD_OP_MATMUL, CONCORD_OP_ROPE, CONCORD_OP_SWIGLU,
+          CONCORD_OP_GELU, CONCORD_OP_ADD, CONCORD_OP_SOFTMAX});
 
 // The faults of each source, and all of them, the faultless control first.
 std::span<const Fault> output_faults();

@@ -25,7 +25,11 @@ struct Trial {
 
 Values values_of(const Trial& t, std::uint64_t tensor, std::size_t n) {
   const std::uint64_t seed = t.seed * 100 + tensor;
-  Values v = t.data == Data::kIntegers ? integers(seed, n, 2) : noise(seed, n, t.data == Data::kLarge ? 30000 : t.data == Data::kTiny ? 1e-4 : 1);
+  Values v = t.data == Data::kIntegers ? integers(seed, n, 2)
+                                       : noise(seed, n,
+                                               t.data == Data::kLarge  ? 30000
+                                               : t.data == Data::kTiny ? 1e-4
+                                                                       : 1);
   if (t.data == Data::kSpecial && (tensor == 0 || tensor == 9)) {
     const double special[] = {NAN, INFINITY, -0.0, t.x == DType::kF16 ? 0x1p-20 : 0x1p-130, -INFINITY};
     for (std::size_t i = 0; i < std::min<std::size_t>(n, 5); ++i) v[i] = special[i];
@@ -42,7 +46,11 @@ class Stage {
     build();
     call_.flags = t_.flags, call_.eps = t_.eps;
     if (t_.malformed) call_.n_in = 0;
-    Observation seen{op_name(t_.op), fmt::format("{} x={} data={} flags={} place={} form={}", op_name(t_.op), int(t_.x), int(t_.data), t_.flags, t_.place, t_.form), {}, {}};
+    Observation seen{op_name(t_.op),
+                     fmt::format("{} x={} data={} flags={} place={} form={}", op_name(t_.op), int(t_.x), int(t_.data),
+                                 t_.flags, t_.place, t_.form),
+                     {},
+                     {}};
     const std::uint64_t before = device_.fallbacks();
     const KernelCounts kernels = device_.kernels();
     say(seen, weight_missing_ ? "no weight" : "");
@@ -79,11 +87,15 @@ class Stage {
     return t;
   }
   void in(DType dtype, const Dims& dims) { in(dtype, dims, values_of(t_, call_.n_in, Bench::count(dims))); }
-  void in(DType dtype, const Dims& dims, const Values& values) { call_.in[call_.n_in++] = room(dtype, dims, bytes_of(dtype, values)); }
+  void in(DType dtype, const Dims& dims, const Values& values) {
+    call_.in[call_.n_in++] = room(dtype, dims, bytes_of(dtype, values));
+  }
   void indices(const std::vector<std::int32_t>& v) {
     call_.in[call_.n_in++] = room(DType::kI32, {static_cast<std::int64_t>(v.size())}, std::as_bytes(std::span(v)));
   }
-  void out(DType dtype, const Dims& dims) { call_.out[call_.n_out++] = room(dtype, dims, bytes_of(dtype, Values(Bench::count(dims), 3.0))); }
+  void out(DType dtype, const Dims& dims) {
+    call_.out[call_.n_out++] = room(dtype, dims, bytes_of(dtype, Values(Bench::count(dims), 3.0)));
+  }
   void out_in_place(std::uint32_t i, DType dtype, const Dims& dims) {
     if (t_.place)
       call_.out[call_.n_out++] = call_.in[i];
@@ -135,9 +147,11 @@ class Stage {
         }
         return out_in_place(2, t_.x, {r, n});
       case CONCORD_OP_ROPE:
-        return in(t_.x, {r, heads, d}), in(DType::kF32, {cache, d / 2}), in(DType::kF32, {cache, d / 2}), indices({3, 4, 5, 6, 7}), out_in_place(0, t_.x, {r, heads, d});
+        return in(t_.x, {r, heads, d}), in(DType::kF32, {cache, d / 2}), in(DType::kF32, {cache, d / 2}),
+               indices({3, 4, 5, 6, 7}), out_in_place(0, t_.x, {r, heads, d});
       case CONCORD_OP_KV_APPEND:
-        in(t_.x, {r, groups, d}), in(t_.x, {r, groups, d}), indices({2, 3, 5, 8, 9}), out(t_.kv, {cache, groups, d}), out(t_.kv, {cache, groups, d});
+        in(t_.x, {r, groups, d}), in(t_.x, {r, groups, d}), indices({2, 3, 5, 8, 9}), out(t_.kv, {cache, groups, d}),
+            out(t_.kv, {cache, groups, d});
         if (t_.kv == DType::kI8) out(DType::kF32, {cache, groups}), out(DType::kF32, {cache, groups});
         return;
       case CONCORD_OP_ATTENTION:
@@ -168,20 +182,28 @@ class Stage {
 std::vector<Trial> variants(concord_op op) {
   std::vector<Trial> all;
   for (const DType x : {DType::kF32, DType::kF16, DType::kBF16})
-    for (const Data data : {Data::kNoise, Data::kIntegers, Data::kSpecial, Data::kLarge, Data::kTiny}) all.push_back({.op = op, .x = x, .data = data});
+    for (const Data data : {Data::kNoise, Data::kIntegers, Data::kSpecial, Data::kLarge, Data::kTiny})
+      all.push_back({.op = op, .x = x, .data = data});
   all.push_back({.op = op, .malformed = true});
   for (const std::uint64_t seed : {2u, 3u}) all.push_back({.op = op, .seed = seed});
-  const auto in_place_of = [](concord_op o) { return o != CONCORD_OP_EMBEDDING && o != CONCORD_OP_KV_APPEND && o != CONCORD_OP_ATTENTION && o != CONCORD_OP_TOPK_ROUTING && o != CONCORD_OP_ARGMAX; };
-  if (in_place_of(op)) all.push_back({.op = op, .flags = op == CONCORD_OP_MATMUL ? std::uint32_t{CONCORD_PLUS} : 0u, .place = true});
+  const auto in_place_of = [](concord_op o) {
+    return o != CONCORD_OP_EMBEDDING && o != CONCORD_OP_KV_APPEND && o != CONCORD_OP_ATTENTION &&
+           o != CONCORD_OP_TOPK_ROUTING && o != CONCORD_OP_ARGMAX;
+  };
+  if (in_place_of(op))
+    all.push_back({.op = op, .flags = op == CONCORD_OP_MATMUL ? std::uint32_t{CONCORD_PLUS} : 0u, .place = true});
   if (op == CONCORD_OP_MATMUL || op == CONCORD_OP_EMBEDDING)
     for (int form = 1; form < 8; ++form) all.push_back({.op = op, .form = form});
   if (op == CONCORD_OP_MATMUL) {
-    all.push_back({.op = op, .bias = true}), all.push_back({.op = op, .flags = CONCORD_GATED}), all.push_back({.op = op, .n = 1100, .k = 4});
+    all.push_back({.op = op, .bias = true}), all.push_back({.op = op, .flags = CONCORD_GATED}),
+        all.push_back({.op = op, .n = 1100, .k = 4});
   }
   if (op == CONCORD_OP_GELU) all.push_back({.op = op, .flags = CONCORD_GELU_TANH});
   if (op == CONCORD_OP_TOPK_ROUTING)
-    for (const Data data : {Data::kNoise, Data::kIntegers}) all.push_back({.op = op, .data = data, .flags = CONCORD_NORMALISE});
-  if (op == CONCORD_OP_ARGMAX) all.push_back({.op = op, .n = 3});
+    for (const Data data : {Data::kNoise, Data::kIntegers})
+      all.push_back({.op = op, .data = data, .flags = CONCORD_NORMALISE});
+  if (op == CONCORD_OP_ARGMAX)
+    for (const DType x : {DType::kF32, DType::kF16}) all.push_back({.op = op, .x = x, .n = 3});
   if (op == CONCORD_OP_KV_APPEND || op == CONCORD_OP_ATTENTION) all.push_back({.op = op, .kv = DType::kI8});
   return all;
 }

@@ -1,5 +1,5 @@
-// Every planted fault does what it says: on a battery of suitable calls each fault changes what can be seen of every operator that it touches, changes
-// nothing of the others, and the control has the reference's bits.
+// Every planted fault does what it says: on a battery of suitable calls each fault changes what can be seen of every
+// operator that it touches, changes nothing of the others, and the control has the reference's bits.
 #include <fmt/format.h>
 
 #include <csignal>
@@ -17,7 +17,8 @@ const Backends& mutants() {
 }
 
 // Faults that end or stop the process are tested in processes of their own.
-const std::set<std::string> kFatal = {"mutant:hangs", "mutant:spins", "mutant:crashes", "mutant:aborts", "mutant:exits"};
+const std::set<std::string> kFatal = {"mutant:hangs", "mutant:spins", "mutant:crashes", "mutant:aborts",
+                                      "mutant:exits"};
 
 std::set<std::string> touched(const DeviceFacts& facts) {
   std::set<std::string> ops;

@@ -27,7 +27,8 @@ Device& own(concord_device* device) { return *static_cast<Device*>(device); }
 std::uint32_t device_count() { return static_cast<std::uint32_t>(all_faults().size()); }
 
 concord_status device_info(std::uint32_t index, concord_device_info* info, concord_error* err) {
-  if (index >= device_count() || !info) return refuse(err, CONCORD_INVALID, CONCORD_WHY_NONE, "mutant: no device %u", index);
+  if (index >= device_count() || !info)
+    return refuse(err, CONCORD_INVALID, CONCORD_WHY_NONE, "mutant: no device %u", index);
   return guarded(err, [&] {
     const Fault& fault = all_faults()[index];
     std::string ops;  // where the harness finds out what to run
@@ -47,8 +48,10 @@ concord_status device_info(std::uint32_t index, concord_device_info* info, conco
   });
 }
 
-concord_status device_open(std::uint32_t index, const concord_open_options* options, concord_device** device, concord_error* err) {
-  if (index >= device_count() || !device) return refuse(err, CONCORD_INVALID, CONCORD_WHY_NONE, "mutant: no device %u", index);
+concord_status device_open(std::uint32_t index, const concord_open_options* options, concord_device** device,
+                           concord_error* err) {
+  if (index >= device_count() || !device)
+    return refuse(err, CONCORD_INVALID, CONCORD_WHY_NONE, "mutant: no device %u", index);
   const std::uint32_t asked = options && options->struct_size >= sizeof *options ? options->threads : 0;
   const unsigned cores = std::max(1u, std::thread::hardware_concurrency());
   return guarded(err, [&] {
@@ -61,10 +64,12 @@ void device_close(concord_device* device) {
 }
 
 std::string weight_key(const concord_weight_desc& d) {
-  return std::to_string(d.dtype) + ":" + std::to_string(d.rows) + "x" + std::to_string(d.cols) + "/" + std::to_string(d.group) + (d.zeros ? "z" : "");
+  return std::to_string(d.dtype) + ":" + std::to_string(d.rows) + "x" + std::to_string(d.cols) + "/" +
+         std::to_string(d.group) + (d.zeros ? "z" : "");
 }
 
-concord_status weight_create(concord_device* device, const concord_weight_desc* desc, concord_weight** weight, concord_error* err) {
+concord_status weight_create(concord_device* device, const concord_weight_desc* desc, concord_weight** weight,
+                             concord_error* err) {
   if (!device) return refuse(err, CONCORD_INVALID, CONCORD_WHY_NONE, "weight_create: NULL argument");
   Device& d = own(device);
   if (desc && d.fault.weight_refused && d.fault.weight_refused(*desc))
@@ -82,16 +87,19 @@ concord_status weight_create(concord_device* device, const concord_weight_desc* 
 }
 void weight_destroy(concord_device*, concord_weight* weight) { delete weight; }
 
-concord_status upload(concord_device* device, concord_stream* stream, concord_buffer* buffer, std::uint64_t offset, const void* host, std::uint64_t bytes,
-                      concord_error* err) {
+concord_status upload(concord_device* device, concord_stream* stream, concord_buffer* buffer, std::uint64_t offset,
+                      const void* host, std::uint64_t bytes, concord_error* err) {
   const bool loses = device && own(device).fault.upload_loses_tail && bytes > 16;
   return concord_abi::upload(device, stream, buffer, offset, host, loses ? bytes / 16 * 16 : bytes, err);
 }
 
 concord_status check(const concord_call& call, bool with_buffers, concord_error* err) {
   concord_abi::WeightShape shape;
-  if (call.weight) shape = {static_cast<std::int64_t>(call.weight->stored.rows), static_cast<std::int64_t>(call.weight->stored.cols)};
-  return concord_abi::CallCheck(call, call.weight ? &shape : nullptr, with_buffers ? concord_abi::buffer_bytes : nullptr, err).check();
+  if (call.weight)
+    shape = {static_cast<std::int64_t>(call.weight->stored.rows), static_cast<std::int64_t>(call.weight->stored.cols)};
+  return concord_abi::CallCheck(call, call.weight ? &shape : nullptr,
+                                with_buffers ? concord_abi::buffer_bytes : nullptr, err)
+      .check();
 }
 
 concord_status supports(concord_device* device, const concord_call* call, concord_error* err) {
@@ -110,7 +118,8 @@ concord_witness honest_witness(const Device& d, std::uint32_t op) {
   return w;
 }
 
-concord_status run(concord_device* device, concord_stream*, const concord_call* call, concord_witness* witness, concord_error* err) {
+concord_status run(concord_device* device, concord_stream*, const concord_call* call, concord_witness* witness,
+                   concord_error* err) {
   if (!device || !call) return refuse(err, CONCORD_INVALID, CONCORD_WHY_NONE, "run: NULL argument");
   return guarded(err, [&]() -> concord_status {
     Device& d = own(device);
@@ -161,9 +170,11 @@ const concord_backend kTable = {sizeof(concord_backend),
 }  // namespace
 }  // namespace mutant
 
-extern "C" __attribute__((visibility("default"))) const concord_backend* concord_backend_entry(std::uint32_t host_major, std::uint32_t,
+extern "C" __attribute__((visibility("default"))) const concord_backend* concord_backend_entry(std::uint32_t host_major,
+                                                                                               std::uint32_t,
                                                                                                concord_error* err) {
   if (host_major == CONCORD_ABI_MAJOR) return &mutant::kTable;
-  concord_abi::refuse(err, CONCORD_INVALID, CONCORD_WHY_NONE, "plug-in serves ABI %u.%u", CONCORD_ABI_MAJOR, CONCORD_ABI_MINOR);
+  concord_abi::refuse(err, CONCORD_INVALID, CONCORD_WHY_NONE, "plug-in serves ABI %u.%u", CONCORD_ABI_MAJOR,
+                      CONCORD_ABI_MINOR);
   return nullptr;
 }

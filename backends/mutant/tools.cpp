@@ -5,9 +5,10 @@ namespace mutant {
 
 concord_status Job::honest(const concord_call& c) const {
   using Op = reference::Op;
-  constexpr Op kOps[CONCORD_OP_COUNT] = {reference::embedding, reference::rmsnorm,   reference::layernorm,    reference::matmul, reference::rope,
-                                         reference::kv_append, reference::attention, reference::swiglu,       reference::gelu,   reference::add,
-                                         reference::softmax,   reference::topk_routing, reference::argmax};
+  constexpr Op kOps[CONCORD_OP_COUNT] = {
+      reference::embedding, reference::rmsnorm,      reference::layernorm, reference::matmul, reference::rope,
+      reference::kv_append, reference::attention,    reference::swiglu,    reference::gelu,   reference::add,
+      reference::softmax,   reference::topk_routing, reference::argmax};
   return device.arena.execute([&] { return kOps[c.op](c, err); });
 }
 
@@ -37,7 +38,8 @@ std::vector<double> values_of(const concord_tensor& t) {
   std::vector<double> values(concord_abi::element_count(t));
   const std::byte* from = concord_abi::bytes_of(t);
   for (std::size_t i = 0; i < values.size(); ++i)
-    values[i] = t.dtype == CONCORD_I8 ? concord_abi::load_as<std::int8_t>(from, i) : concord_abi::load_as<std::int32_t>(from, i);
+    values[i] = t.dtype == CONCORD_I8 ? concord_abi::load_as<std::int8_t>(from, i)
+                                      : concord_abi::load_as<std::int32_t>(from, i);
   return values;
 }
 void put_values(const concord_tensor& t, const std::vector<double>& values) {
@@ -64,7 +66,8 @@ std::string shape_key(const concord_call& call) {
 const std::vector<Fault>& all_faults() {
   static const std::vector<Fault> kAll = [] {
     std::vector<Fault> all{{"honest", "no fault: the control", kAllOps}};
-    for (const auto part : {output_faults(), memory_faults(), matmul_faults(), attention_faults(), row_faults(), select_faults(), system_faults()})
+    for (const auto part : {output_faults(), memory_faults(), matmul_faults(), attention_faults(), row_faults(),
+                            select_faults(), system_faults()})
       all.insert(all.end(), part.begin(), part.end());
     return all;
   }();

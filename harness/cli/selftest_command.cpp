@@ -1,8 +1,9 @@
-// `concord selftest`: does the harness find the faults that are planted for it? One line per fault, and green only when every one was found and the faultless
-// control passed everything.
+// `concord selftest`: does the harness find the faults that are planted for it? One line per fault, and green only when
+// every one was found and the faultless control passed everything.
 #include <fmt/format.h>
 #include <unistd.h>
 
+#include <algorithm>
 #include <cstdio>
 #include <filesystem>
 #include <memory>
@@ -10,6 +11,7 @@
 #include "base/file.hpp"
 #include "cli/command.hpp"
 #include "conformance/selftest.hpp"
+#include "conformance/suite.hpp"
 
 namespace concord::cli {
 namespace {
@@ -33,7 +35,8 @@ std::string plugin_folder(const Options& options, const Context& context) {
   return fs::exists(bin / "selftest", ec) ? (bin / "selftest").string() : installed.string();
 }
 
-SessionSettings session_settings(const Options& options, const Context& context, const std::vector<std::string>& devices, const std::string& folder) {
+SessionSettings session_settings(const Options& options, const Context& context,
+                                 const std::vector<std::string>& devices, const std::string& folder) {
   SessionSettings s;
   s.program = context.program;
   s.devices = devices;
@@ -50,8 +53,8 @@ void print_fault(const FaultReport& f) {
   for (const FaultCell& c : f.cells) cases += c.cases, red += c.red;
   if (f.killed()) {
     const FaultCell& first = f.cells.front();
-    fmt::print("killed    {:<24}{} of {} cases red on {} operator{}; first by {}: {}\n", f.fault.name, red, cases, f.cells.size(), f.cells.size() == 1 ? "" : "s",
-               first.first_check, first.first_case);
+    fmt::print("killed    {:<24}{} of {} cases red on {} operator{}; first by {}: {}\n", f.fault.name, red, cases,
+               f.cells.size(), f.cells.size() == 1 ? "" : "s", first.first_check, first.first_case);
     return;
   }
   fmt::print("SURVIVED  {:<24}{}\n", f.fault.name, f.fault.what);
@@ -61,14 +64,19 @@ void print_fault(const FaultReport& f) {
 
 void print_report(const SelftestReport& report) {
   for (const FaultReport& f : report.faults) print_fault(f);
-  fmt::print("control   {:<24}{} of {} cases passed\n", "honest", report.control_cases - report.false_alarms.size(), report.control_cases);
+  fmt::print("control   {:<24}{} of {} cases passed\n", "honest", report.control_cases - report.false_alarms.size(),
+             report.control_cases);
   for (const std::string& alarm : report.false_alarms) fmt::print("          FALSE ALARM {}\n", alarm);
-  const double rate = report.faults.empty() ? 0 : 100.0 * static_cast<double>(report.killed()) / static_cast<double>(report.faults.size());
-  fmt::print("{}: {} of {} planted faults killed ({:.1f} %), {} false alarms in {} cases of the control\n", report.green() ? "GREEN" : "RED", report.killed(),
-             report.faults.size(), rate, report.false_alarms.size(), report.control_cases);
+  const double rate = report.faults.empty()
+                          ? 0
+                          : 100.0 * static_cast<double>(report.killed()) / static_cast<double>(report.faults.size());
+  fmt::print("{}: {} of {} planted faults killed ({:.1f} %), {} false alarms in {} cases of the control\n",
+             report.green() ? "GREEN" : "RED", report.killed(), report.faults.size(), rate, report.false_alarms.size(),
+             report.control_cases);
 }
 
-Result<SelftestReport> report_of(const Options& options, Context& context, const std::string& folder, const std::vector<PlantedFault>& faults) {
+Result<SelftestReport> report_of(const Options& options, Context& context, const std::string& folder,
+                                 const std::vector<PlantedFault>& faults) {
   Selection selection;
   CONCORD_TRY(selection.tier, tier_from_name(options.tier));
   selection.operators = options.operators;
@@ -88,7 +96,9 @@ Result<SelftestReport> report_of(const Options& options, Context& context, const
 // The faults as far as they touch the operators that were asked for.
 std::vector<PlantedFault> restricted(std::vector<PlantedFault> faults, const std::vector<std::string>& operators) {
   if (operators.empty()) return faults;
-  for (PlantedFault& f : faults) std::erase_if(f.operators, [&](const std::string& op) { return std::ranges::find(operators, op) == operators.end(); });
+  for (PlantedFault& f : faults)
+    std::erase_if(f.operators,
+                  [&](const std::string& op) { return std::ranges::find(operators, op) == operators.end(); });
   std::erase_if(faults, [](const PlantedFault& f) { return f.operators.empty(); });
   return faults;
 }
@@ -115,14 +125,19 @@ Status selftest(const Options& options, Context& context) {
 
 void add_selftest_command(CLI::App& root, Context& context) {
   auto options = std::make_shared<Options>();
-  CLI::App* command = root.add_subcommand("selftest", "Test the harness by planted faults: each must turn a required case of every operator that it touches red");
+  CLI::App* command = root.add_subcommand(
+      "selftest",
+      "Test the harness by planted faults: each must turn a required case of every operator that it touches red");
   command->add_option("--fault", options->faults, "Only these faults (see --list)")->delimiter(',');
   command->add_option("--op", options->operators, "Only these operators")->delimiter(',');
   command->add_option("--tier", options->tier, "Cases: smoke, full or nightly")->capture_default_str();
   command->add_option("--json", options->json, "Write the report as JSON");
   command->add_option("--markdown", options->markdown, "Write the kill table as Markdown");
-  command->add_option("--plugins", options->plugins, "Folder of the plug-in with the faults (default: selftest beside the program)");
-  command->add_option("--timeout", options->timeout, "Seconds for one case")->check(CLI::Range(0.1, 3600.0))->capture_default_str();
+  command->add_option("--plugins", options->plugins,
+                      "Folder of the plug-in with the faults (default: selftest beside the program)");
+  command->add_option("--timeout", options->timeout, "Seconds for one case")
+      ->check(CLI::Range(0.1, 3600.0))
+      ->capture_default_str();
   command->add_flag("--all", options->all, "Every fault meets every case, also where it was already found");
   command->add_flag("--list", options->list, "Only list the faults");
   command->callback([options, &context] {

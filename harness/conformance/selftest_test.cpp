@@ -4,6 +4,9 @@
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
 
+#include <algorithm>
+#include <set>
+
 namespace concord::conformance {
 namespace {
 
@@ -16,7 +19,8 @@ PlannedCase planned(const std::string& id) {
   c.id = id, c.family = c.spec.op;
   return c;
 }
-const std::vector<PlannedCase> kPlan = {planned("add/N=1,R=1"), planned("add/N=2,R=1"), planned("gelu/N=1,R=1"), planned("gelu/N=2,R=1")};
+const std::vector<PlannedCase> kPlan = {planned("add/N=1,R=1"), planned("add/N=2,R=1"), planned("gelu/N=1,R=1"),
+                                        planned("gelu/N=2,R=1")};
 const PlantedFault kAddFault = {"mutant:a", "a", "adds badly", {"add"}};
 const PlantedFault kBothFault = {"mutant:b", "b", "does both badly", {"add", "gelu"}};
 
@@ -27,14 +31,16 @@ struct FakeRun {
   std::set<std::string> absent;  // keys without a record
   std::vector<std::string> calls;
   CaseRunner runner() {
-    return [this](const std::vector<PlannedCase>& plan, const std::vector<std::string>& devices) -> Result<std::vector<CaseRecord>> {
+    return [this](const std::vector<PlannedCase>& plan,
+                  const std::vector<std::string>& devices) -> Result<std::vector<CaseRecord>> {
       std::vector<CaseRecord> records;
       for (const std::string& device : devices)
         for (const PlannedCase& c : plan) {
           CaseRecord r;
           r.id = c.id, r.device = device, r.family = c.family, r.status = CaseStatus::kPass, r.check = "none";
           calls.push_back(r.key());
-          if (const auto it = red.find(r.key()); it != red.end()) r.status = it->second.first, r.check = it->second.second;
+          if (const auto it = red.find(r.key()); it != red.end())
+            r.status = it->second.first, r.check = it->second.second;
           if (!absent.contains(r.key())) records.push_back(std::move(r));
         }
       return records;
@@ -43,14 +49,17 @@ struct FakeRun {
 };
 const std::pair<CaseStatus, std::string> kBound = {CaseStatus::kFail, "bound"};
 
-SelftestReport report_of(FakeRun& fake, const std::vector<PlantedFault>& faults, std::size_t first = 0, const std::vector<PlannedCase>& plan = kPlan) {
+SelftestReport report_of(FakeRun& fake, const std::vector<PlantedFault>& faults, std::size_t first = 0,
+                         const std::vector<PlannedCase>& plan = kPlan) {
   auto report = run_selftest(plan, faults, {.first_cases = first}, fake.runner());
   EXPECT_TRUE(report);
   return report.value_or(SelftestReport{});
 }
 
 TEST(Selftest, OneRedRequiredCaseOnEachOperatorKills) {
-  FakeRun fake{.red = {{"mutant:a add/N=2,R=1", kBound}, {"mutant:b add/N=1,R=1", kBound}, {"mutant:b gelu/N=1,R=1", {CaseStatus::kMistrusted, "probable"}}}};
+  FakeRun fake{.red = {{"mutant:a add/N=2,R=1", kBound},
+                       {"mutant:b add/N=1,R=1", kBound},
+                       {"mutant:b gelu/N=1,R=1", {CaseStatus::kMistrusted, "probable"}}}};
   const SelftestReport report = report_of(fake, {kAddFault, kBothFault});
   EXPECT_TRUE(report.green());
   EXPECT_EQ(report.killed(), 2u);
@@ -112,7 +121,8 @@ TEST(Selftest, AnOperatorWithoutCasesLetsItsFaultsSurvive) {
 }
 
 TEST(Selftest, AMissingRecordAndALostCapabilityAreRed) {
-  FakeRun fake{.red = {{"mutant:b gelu/N=1,R=1", {CaseStatus::kUnsupported, "outcome"}}}, .absent = {"mutant:b add/N=1,R=1"}};
+  FakeRun fake{.red = {{"mutant:b gelu/N=1,R=1", {CaseStatus::kUnsupported, "outcome"}}},
+               .absent = {"mutant:b add/N=1,R=1"}};
   const SelftestReport report = report_of(fake, {kBothFault});
   EXPECT_TRUE(report.green());
   EXPECT_EQ(report.faults[0].cells[0].first_check, "no record");
@@ -120,7 +130,10 @@ TEST(Selftest, AMissingRecordAndALostCapabilityAreRed) {
 }
 
 TEST(Selftest, OnlySurvivorsMeetTheOtherCasesAndTheControlMeetsAll) {
-  FakeRun fake{.red = {{"mutant:a add/N=1,R=1", kBound}, {"mutant:a add/N=2,R=1", kBound}, {"mutant:b add/N=1,R=1", kBound}, {"mutant:b gelu/N=1,R=1", kBound}}};
+  FakeRun fake{.red = {{"mutant:a add/N=1,R=1", kBound},
+                       {"mutant:a add/N=2,R=1", kBound},
+                       {"mutant:b add/N=1,R=1", kBound},
+                       {"mutant:b gelu/N=1,R=1", kBound}}};
   const SelftestReport report = report_of(fake, {kAddFault, kBothFault}, 1);
   EXPECT_TRUE(report.green());
   EXPECT_EQ(report.control_cases, 4u);
