@@ -153,8 +153,10 @@ concord_status heads_modulo(Job& job) {
   return status;
 }
 
-// Softmax in float32 without subtracting the largest score.
-concord_status no_maximum(Job& job) {
+// Attention of its own, for faults inside of it: weight(score, largest) of each row, over the last `Window` rows.
+using WeightOf = double (*)(double score, double largest);
+template <WeightOf Weight, std::size_t Window>
+concord_status attend(Job& job) {
   const concord_call& c = job.call;
   const std::size_t tokens = reference::dim(c.in[0], 0), heads = reference::dim(c.in[0], 1), d = last_axis(c.in[0]),
                     groups = reference::dim(c.in[1], 1);
@@ -167,20 +169,42 @@ concord_status no_maximum(Job& job) {
     }
   for (std::size_t i = 0; i < tokens * heads; ++i) {
     const auto last = static_cast<std::size_t>(concord_abi::indices_of(c.in[3])[i / heads]);
-    float total = 0;
-    for (std::size_t r = last / sequence * sequence; r <= last; ++r) {
-      const std::size_t at = (r * groups + i % heads / (heads / groups)) * d;
-      double dot = 0;
-      for (std::size_t j = 0; j < d; ++j) dot += q[i * d + j] * kv[0][at + j];
-      const float weight = std::exp(static_cast<float>(dot * c.scale));
-      total += weight;
-      for (std::size_t j = 0; j < d; ++j) y[i * d + j] += static_cast<double>(weight) * kv[1][at + j];
+    const std::size_t first = std::max(last / sequence * sequence, last + 1 - std::min(last + 1, Window));
+    const auto at = [&](std::size_t r) { return (r * groups + i % heads / (heads / groups)) * d; };
+    std::vector<double> scores(last + 1 - first);
+    for (std::size_t r = first; r <= last; ++r) {
+      for (std::size_t j = 0; j < d; ++j) scores[r - first] += q[i * d + j] * kv[0][at(r) + j];
+      scores[r - first] *= c.scale;
     }
-    for (std::size_t j = 0; j < d; ++j) y[i * d + j] /= static_cast<double>(total);
+    const double largest = *std::max_element(scores.begin(), scores.end());
+    double total = 0;
+    for (std::size_t r = first; r <= last; ++r) {
+      total += std::exp(scores[r - first] - largest);
+      for (std::size_t j = 0; j < d; ++j) y[i * d + j] += Weight(scores[r - first], largest) * kv[1][at(r) + j];
+    }
+    for (std::size_t j = 0; j < d; ++j) y[i * d + j] /= total;
   }
   put_values(job.out(), y);
   return CONCORD_OK;
 }
+double as_defined(double score, double largest) { return std::exp(score - largest); }
+// In float32 without subtracting the largest score: overflows where a correct device does not.
+double no_maximum(double score, double largest) {
+  return static_cast<double>(std::exp(static_cast<float>(score))) /
+         static_cast<double>(std::exp(static_cast<float>(largest)));
+}
+double in_bf16(double score, double largest) {
+  return concord_abi::bf16_to_f32(concord_abi::f64_to_bf16(std::exp(score - largest)));
+}
+void bf16_tables(Changed& c) {
+  for (const std::uint32_t i : {1u, 2u}) {
+    const concord_tensor& table = c.copy_in(i);
+    std::vector<double> v = values_of(table);
+    for (double& e : v) e = concord_abi::bf16_to_f32(concord_abi::f64_to_bf16(e));
+    put_values(table, v);
+  }
+}
+constexpr std::size_t kEverything = std::size_t{1} << 40;
 
 constexpr std::uint32_t kRope = bits({CONCORD_OP_ROPE}), kKv = bits({CONCORD_OP_KV_APPEND}),
                         kAttention = bits({CONCORD_OP_ATTENTION});
@@ -190,6 +214,7 @@ constexpr Fault kFaults[] = {
     {"rope-sign", "rotates in the other direction", kRope, with<other_direction>},
     {"rope-position-off", "positions are off by one", kRope, with<next_position>},
     {"rope-first-position", "every token takes the first one's position", kRope, with<first_position>},
+    {"rope-tables-bf16", "cosines and sines are rounded to bfloat16", kRope, with<bf16_tables>},
     {"kv-slot-off", "rows are written one slot further", kKv, with<next_slot>},
     {"kv-keys-for-values", "keys and values are exchanged", kKv, with<keys_for_values>},
     {"kv-clears-others", "rows of earlier tokens are cleared", kKv, after<clears_others>},
@@ -206,7 +231,10 @@ constexpr Fault kFaults[] = {
     {"i8-cache-scales", "scales of keys and values of an I8 cache are exchanged", kAttention, with<scales_swapped>},
     {"i8-cache-neighbour", "each key of an I8 cache has its neighbour's scale", kAttention, with<head_scale_neighbour>},
     {"oldest-key-wrong", "the oldest row's key is that of the second", kAttention, with<oldest_row_missed>},
-    {"attention-no-maximum", "the largest score is not subtracted", kAttention, no_maximum},
+    {"attention-no-maximum", "the largest score is not subtracted", kAttention, attend<no_maximum, kEverything>},
+    {"probabilities-bf16", "probabilities are rounded to bfloat16 before they meet the values", kAttention,
+     attend<in_bf16, kEverything>},
+    {"window-of-64", "rows that are 64 or more back are not seen", kAttention, attend<as_defined, 64>},
 };
 
 }  // namespace

@@ -32,6 +32,7 @@ void drop_last_column(Changed& c) { drop_columns(c, last_axis(c.call.in[0]) - 1)
 void drop_remainder(Changed& c) {
   if (const std::size_t k = last_axis(c.call.in[0]); k >= 32) drop_columns(c, k / 32 * 32);
 }
+void drop_behind_1024(Changed& c) { drop_columns(c, 1024); }
 // The first column is added once more: an index off by one that reads a neighbour instead of the last.
 void repeat_column(Changed& c) {
   const concord_tensor& x = c.copy_in(0);
@@ -182,6 +183,7 @@ constexpr std::uint32_t kTf32 = bits({CONCORD_OP_MATMUL, CONCORD_OP_ATTENTION});
 constexpr Fault kFaults[] = {
     {"last-column-dropped", "the last of the K columns is left out", kMatmul, with<drop_last_column>},
     {"k-remainder-dropped", "columns behind the last multiple of 32 are left out", kMatmul, with<drop_remainder>},
+    {"long-sums-cut", "columns from the 1025th on are left out", kMatmul, with<drop_behind_1024>},
     {"k-off-by-one", "the last column reads its neighbour's activation", kMatmul, with<repeat_column>},
     {"tf32", "F32 inputs are cut to TF32's width", kTf32, tf32<false>},
     {"tf32-rounded", "F32 inputs are rounded to TF32's width", kTf32, tf32<true>},

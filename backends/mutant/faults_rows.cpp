@@ -49,6 +49,41 @@ double as_defined(double variance, double, double eps) { return 1 / std::sqrt(va
 double outside_root(double variance, double, double eps) { return 1 / (std::sqrt(variance) + eps); }
 double of_a_sample(double variance, double n, double eps) { return 1 / std::sqrt(variance * n / (n - 1) + eps); }
 
+double through_f16(double variance, double, double eps) {
+  return 1 / std::sqrt(static_cast<double>(concord_abi::f16_to_f32(concord_abi::f64_to_f16(variance))) + eps);
+}
+
+// A number that was stored in the activations' dtype in between.
+double stored(std::uint32_t dtype, double v) {
+  std::byte narrow[8];
+  concord_abi::store_f64(dtype, &v, 1, narrow);
+  concord_abi::load_f64(dtype, narrow, 1, &v);
+  return v;
+}
+// The normalised row is rounded before the gain.
+concord_status norm_rounded_twice(Job& job) {
+  const bool centred = job.call.op == CONCORD_OP_LAYERNORM;
+  Changed c(job.call);
+  const std::vector<double> gain = values_of(job.call.in[1]),
+                            shift = centred ? values_of(job.call.in[2]) : std::vector<double>(gain.size());
+  put_values(c.copy_in(1), std::vector<double>(gain.size(), 1.0));
+  if (centred) put_values(c.copy_in(2), std::vector<double>(gain.size(), 0.0));
+  const concord_status status = job.honest(c.call);
+  if (status != CONCORD_OK) return status;
+  std::vector<double> y = values_of(job.out());
+  for (std::size_t i = 0; i < y.size(); ++i) y[i] = y[i] * gain[i % gain.size()] + shift[i % gain.size()];
+  put_values(job.out(), y);
+  return status;
+}
+concord_status swiglu_rounded_twice(Job& job) {
+  std::vector<double> gate = values_of(job.call.in[0]);
+  const std::vector<double> up = values_of(job.call.in[1]);
+  for (std::size_t i = 0; i < gate.size(); ++i)
+    gate[i] = stored(job.out().dtype, gate[i] / (1 + std::exp(-gate[i]))) * up[i];
+  put_values(job.out(), gate);
+  return CONCORD_OK;
+}
+
 concord_status no_maximum(Job& job) {
   const std::size_t n = last_axis(job.out());
   std::vector<double> x = values_of(job.call.in[0]);
@@ -129,6 +164,8 @@ constexpr Fault kFaults[] = {
     {"shift-forgotten", "the shift is not added", kLayer, with<shift_forgotten>},
     {"variance-of-sample", "the variance is divided by n - 1", kLayer, norm<of_a_sample, false>},
     {"variance-one-pass", "the variance is E[x^2] - E[x]^2 in float32", kLayer, norm<as_defined, true>},
+    {"variance-f16", "the variance goes through float16", kNorms, norm<through_f16, false>},
+    {"norm-rounded-twice", "the normalised row is rounded before the gain", kNorms, norm_rounded_twice},
     {"softmax-no-maximum", "the largest value is not subtracted", kSoftmax, no_maximum},
     {"softmax-over-all", "one softmax over all rows", kSoftmax, over_everything},
     {"softmax-coarse-exp", "the exponential comes from a table of 256 steps a doubling", kSoftmax, coarse_exponential},
@@ -137,6 +174,7 @@ constexpr Fault kFaults[] = {
     {"gate-and-up-swapped", "gate and up are exchanged", kSwiglu, with<gate_and_up>},
     {"sigmoid-sign", "the sigmoid has the wrong sign", kSwiglu, sigmoid_sign},
     {"sigmoid-overflow", "large gates give NaN", kSwiglu, overflowing_gate},
+    {"swiglu-rounded-twice", "the activated gate is rounded before the product", kSwiglu, swiglu_rounded_twice},
     {"add-last-subtracted", "the last element is a - b", bits({CONCORD_OP_ADD}), after<subtracts>},
 };
 

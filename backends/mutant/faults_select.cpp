@@ -55,6 +55,11 @@ void nan_wins(Job& job) {
       if (std::isnan(x[r * n + i])) index[r] = static_cast<double>(i);
   put_values(job.out(), index);
 }
+void sixteen_bits(Job& job) {
+  std::vector<double> index = values_of(job.out());
+  for (double& i : index) i = static_cast<std::int16_t>(i);
+  put_values(job.out(), index);
+}
 concord_status by_magnitude(Job& job) {
   Changed c(job.call);
   const concord_tensor& x = c.copy_in(0);
@@ -82,6 +87,7 @@ constexpr Fault kFaults[] = {
     {"topk-out-of-range", "the last choice is an expert that does not exist", kTopk, after<choices<out_of_range>>},
     {"topk-neighbour", "the last choice is its neighbour", kTopk, after<choices<last_is_neighbour>>},
     {"argmax-nan", "NaN counts as the largest", kArgmax, after<nan_wins>},
+    {"argmax-16-bit", "indices are kept in 16 bits", kArgmax, after<sixteen_bits>},
     {"argmax-magnitude", "the largest magnitude is chosen", kArgmax, by_magnitude},
     {"last-candidate-missed", "the last candidate is never chosen", kTopk | kArgmax, with<forgets_last>},
 };

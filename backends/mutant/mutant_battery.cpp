@@ -18,7 +18,7 @@ struct Trial {
   std::uint32_t flags = 0;
   bool place = false, bias = false, malformed = false;
   int form = 0;  // of kWeightForms
-  std::int64_t rows = 5, n = 70, k = 150;
+  std::int64_t rows = 5, n = 70, k = 150, context = 1;
   double eps = 1e-5;
   std::uint64_t seed = 1;
 };
@@ -130,7 +130,7 @@ class Stage {
   }
 
   void build() {
-    const std::int64_t r = t_.rows, n = t_.n, heads = 4, groups = 2, d = 18, cache = 12;
+    const std::int64_t r = t_.rows, n = t_.n, heads = 4, groups = 2, d = 18, cache = 12 * t_.context;
     switch (t_.op) {
       case CONCORD_OP_EMBEDDING:
         return indices({0, 7, 3, 3, 8}), weight(9, t_.k), out(t_.x, {5, t_.k});
@@ -155,9 +155,10 @@ class Stage {
         if (t_.kv == DType::kI8) out(DType::kF32, {cache, groups}), out(DType::kF32, {cache, groups});
         return;
       case CONCORD_OP_ATTENTION:
-        in(t_.x, {r, heads, d}), in(t_.kv, {cache, groups, d}), in(t_.kv, {cache, groups, d}), indices({2, 3, 7, 8, 9});
+        in(t_.x, {r, heads, d}), in(t_.kv, {cache, groups, d}), in(t_.kv, {cache, groups, d}),
+            indices({2, 3, 7, 8, static_cast<std::int32_t>(cache - 3)});
         if (t_.kv == DType::kI8) in(DType::kF32, {cache, groups}), in(DType::kF32, {cache, groups});
-        call_.sequence_rows = 6, call_.scale = 0.23;
+        call_.sequence_rows = 6 * t_.context, call_.scale = 0.23;
         return out(t_.x, {r, heads, d});
       case CONCORD_OP_SWIGLU:
       case CONCORD_OP_ADD:
@@ -196,7 +197,7 @@ std::vector<Trial> variants(concord_op op) {
     for (int form = 1; form < 8; ++form) all.push_back({.op = op, .form = form});
   if (op == CONCORD_OP_MATMUL) {
     all.push_back({.op = op, .bias = true}), all.push_back({.op = op, .flags = CONCORD_GATED}),
-        all.push_back({.op = op, .n = 1100, .k = 4});
+        all.push_back({.op = op, .n = 1100, .k = 4}), all.push_back({.op = op, .n = 2, .k = 1100});
   }
   if (op == CONCORD_OP_GELU) all.push_back({.op = op, .flags = CONCORD_GELU_TANH});
   if (op == CONCORD_OP_TOPK_ROUTING)
@@ -204,6 +205,9 @@ std::vector<Trial> variants(concord_op op) {
       all.push_back({.op = op, .data = data, .flags = CONCORD_NORMALISE});
   if (op == CONCORD_OP_ARGMAX)
     for (const DType x : {DType::kF32, DType::kF16}) all.push_back({.op = op, .x = x, .n = 3});
+  if (op == CONCORD_OP_ARGMAX)
+    for (const std::uint64_t seed : {1u, 2u, 3u}) all.push_back({.op = op, .n = 70000, .seed = seed});
+  if (op == CONCORD_OP_ATTENTION) all.push_back({.op = op, .context = 12});
   if (op == CONCORD_OP_KV_APPEND || op == CONCORD_OP_ATTENTION) all.push_back({.op = op, .kv = DType::kI8});
   return all;
 }
