@@ -18,8 +18,9 @@ namespace mutant {
 struct Fault;
 
 struct Device : concord_device {
-  Device(const Fault& its_fault, unsigned its_threads)
-      : concord_device(static_cast<int>(its_threads)), fault(its_fault), threads(its_threads) {}
+  // It believes in the threads it was asked for, and uses no more than there are cores.
+  Device(const Fault& its_fault, unsigned its_threads, unsigned cores)
+      : concord_device(static_cast<int>(std::min(its_threads, cores))), fault(its_fault), threads(its_threads) {}
   const Fault& fault;
   unsigned threads;
   std::uint64_t calls = 0;  // runs of operators that the fault touches

@@ -55,7 +55,7 @@ concord_status device_open(std::uint32_t index, const concord_open_options* opti
   const std::uint32_t asked = options && options->struct_size >= sizeof *options ? options->threads : 0;
   const unsigned cores = std::max(1u, std::thread::hardware_concurrency());
   return guarded(err, [&] {
-    *device = new Device(all_faults()[index], asked ? std::min(asked, cores) : cores);
+    *device = new Device(all_faults()[index], asked ? asked : cores, cores);
     return CONCORD_OK;
   });
 }
