@@ -2,7 +2,7 @@
 #include "bench/compare_bench.hpp"
 #include "bench/model_bench.hpp"
 #include "bench/statistics.hpp"
-#include "experiment/provenance.hpp"
+#include "device/provenance.hpp"
 
 namespace concord::bench {
 namespace {

@@ -25,8 +25,10 @@ void add_bench_command(CLI::App& root, Context& context);
 void add_capture_command(CLI::App& root, Context& context);
 void add_checkpoint_command(CLI::App& root, Context& context);
 void add_compare_command(CLI::App& root, Context& context);
+void add_conform_command(CLI::App& root, Context& context);
 void add_doctor_command(CLI::App& root, Context& context);
 void add_inspect_command(CLI::App& root, Context& context);
+void add_op_worker_command(CLI::App& root, Context& context);  // internal: started by conform
 void add_open_command(CLI::App& root, Context& context);
 void add_run_command(CLI::App& root, Context& context);
 void add_worker_command(CLI::App& root, Context& context);  // internal: started by run and capture

@@ -6,7 +6,7 @@
 #include <filesystem>
 
 #include "cli/command.hpp"
-#include "experiment/provenance.hpp"
+#include "device/provenance.hpp"
 
 namespace concord::cli {
 namespace {
@@ -20,7 +20,7 @@ void on_signal(int) {
 
 constexpr AddCommand kCommands[] = {add_run_command,     add_capture_command, add_compare_command,    add_inspect_command,
                                     add_open_command,    add_doctor_command,  add_checkpoint_command, add_worker_command,
-                                    add_bench_command};
+                                    add_bench_command,   add_conform_command, add_op_worker_command};
 
 int run(int argc, char** argv) {
   Context context;

@@ -15,7 +15,7 @@
 #include "cli/command.hpp"
 #include "cli/model_arguments.hpp"
 #include "experiment/experiment.hpp"
-#include "experiment/provenance.hpp"
+#include "device/provenance.hpp"
 #include "report/render.hpp"
 
 namespace concord::cli {

@@ -137,19 +137,25 @@ Status Device::supports(const concord_call& call) {
 }
 
 Status Device::run(const concord_call& call) {
-  concord_error err = blank_error();
   concord_witness witness{};
+  CONCORD_CHECK(run(call, witness));
+  if (witness.kernel[0] != '\0') return {};
+  return fail(ErrorKind::kInternal, "device.failed",
+              fmt::format("{}: {} left no witness of what ran", facts_.id, op_name(call.op)));
+}
+
+Status Device::run(const concord_call& call, concord_witness& witness) {
+  concord_error err = blank_error();
+  witness = {};
   witness.struct_size = sizeof witness;
   const concord_status status = table_->run(device_, nullptr, &call, &witness, &err);
   if (status != CONCORD_OK) return std::unexpected(plugin_error(status, err, facts_.id));
-  const std::string_view kernel(witness.kernel, strnlen(witness.kernel, sizeof witness.kernel));
-  if (kernel.empty())
-    return fail(ErrorKind::kInternal, "device.failed",
-                fmt::format("{}: {} left no witness of what ran", facts_.id, op_name(call.op)));
+  witness.kernel[sizeof witness.kernel - 1] = '\0';
+  const std::string_view kernel(witness.kernel);
   const auto counted = kernels_.find(kernel);
   if (counted != kernels_.end())
     ++counted->second;
-  else
+  else if (!kernel.empty())
     kernels_.emplace(kernel, 1);
   fallbacks_ = std::max(fallbacks_, witness.fallbacks);
   determinism_ = std::max(determinism_, static_cast<concord_determinism>(

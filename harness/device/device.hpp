@@ -120,6 +120,8 @@ class Device {
   Result<Weight> create_weight(const concord_weight_desc& desc);
   Status supports(const concord_call& call);
   Status run(const concord_call& call);
+  // The same with the call's own witness, which may be empty: for whoever judges witnesses itself.
+  Status run(const concord_call& call, concord_witness& witness);
   Status synchronize();
 
   // "rmsnorm: cpu avx2 8-lane tree" -> number of calls, over the life of the device.

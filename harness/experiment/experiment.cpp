@@ -8,7 +8,7 @@
 #include <set>
 
 #include "base/file.hpp"
-#include "experiment/provenance.hpp"
+#include "device/provenance.hpp"
 
 namespace concord {
 namespace fs = std::filesystem;

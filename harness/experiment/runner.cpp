@@ -7,7 +7,7 @@
 
 #include "experiment/capture_sink.hpp"
 #include "experiment/lanes.hpp"
-#include "experiment/provenance.hpp"
+#include "device/provenance.hpp"
 
 namespace concord {
 namespace {

@@ -3,8 +3,6 @@
 //
 // Protocol: one JSON object a line on the worker's standard input and output; see docs/workers.md.
 #pragma once
-#include <sys/types.h>
-
 #include <atomic>
 #include <compare>
 #include <functional>
@@ -12,6 +10,7 @@
 #include <memory>
 #include <string>
 
+#include "base/child_process.hpp"
 #include "base/error.hpp"
 #include "base/json.hpp"
 #include "experiment/runner.hpp"
@@ -42,30 +41,25 @@ class Worker {
   using LoadingStep = std::function<void(std::uint64_t done, std::uint64_t total)>;
   static Result<std::unique_ptr<Worker>> start(const std::string& program, const WorkerKey& key, const std::atomic<bool>& stop,
                                                const LoadingStep& loading = {});
-  ~Worker();
   Worker(const Worker&) = delete;
   Worker& operator=(const Worker&) = delete;
 
   const WorkerReady& ready() const { return ready_; }
   const WorkerKey& key() const { return key_; }
-  bool alive() const { return pid_ > 0; }
+  bool alive() const { return process_ && process_->alive(); }
   Result<RunOutcome> prove(const RunRequest& request) { return call("prove", request); }
   Result<RunOutcome> verify(const RunRequest& request) { return call("verify", request); }
 
  private:
   Worker(WorkerKey key, const std::atomic<bool>& stop) : key_(std::move(key)), stop_(stop) {}
   Result<RunOutcome> call(const std::string& op, const RunRequest& request);
-  Status send(const std::string& line);
   Result<Json> receive();
   Error crashed();
-  void kill();
 
   WorkerKey key_;
   const std::atomic<bool>& stop_;
   WorkerReady ready_;
-  pid_t pid_ = -1;
-  int to_ = -1, from_ = -1;
-  std::string pending_;
+  std::unique_ptr<ChildProcess> process_;
 };
 
 // Keeps the most recently used workers, so that a model is not loaded again for every trial, and not all of them, because each holds its weights.

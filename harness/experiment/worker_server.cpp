@@ -1,11 +1,8 @@
-#include <sys/prctl.h>
-#include <unistd.h>
-
 #include <chrono>
-#include <csignal>
 #include <filesystem>
 
-#include "experiment/provenance.hpp"
+#include "base/line_server.hpp"
+#include "device/provenance.hpp"
 #include "experiment/worker.hpp"
 
 namespace concord {
@@ -13,15 +10,7 @@ namespace {
 
 std::atomic<bool> never_stop{false};  // a worker is stopped by its parent closing the pipe or killing it
 
-bool write_line(int fd, const Json& json) {
-  const std::string line = json.dump(-1, ' ', false, Json::error_handler_t::replace) + "\n";
-  for (std::size_t done = 0; done < line.size();) {
-    const ssize_t n = ::write(fd, line.data() + done, line.size() - done);
-    if (n <= 0 && errno != EINTR) return false;
-    if (n > 0) done += static_cast<std::size_t>(n);
-  }
-  return true;
-}
+std::string line_of(const Json& json) { return json.dump(-1, ' ', false, Json::error_handler_t::replace); }
 
 Json error_json(const Error& e) {
   Json j{{"kind", static_cast<int>(e.kind)}, {"code", e.code}, {"message", e.message}, {"file", e.file}};
@@ -45,7 +34,7 @@ Result<Loaded> load(const WorkerKey& key, int out_fd) {
   CONCORD_TRY(const ModelSpec spec, spec_from_path(key.model, *checkpoint));
   CONCORD_TRY(const RunPrecision precision, RunPrecision::parse(key.precision));
   LoadProgress progress;
-  progress.step = [out_fd](std::size_t done, std::size_t total) { write_line(out_fd, {{"loading", done}, {"of", total}}); };
+  progress.step = [out_fd](std::size_t done, std::size_t total) { write_line(out_fd, line_of({{"loading", done}, {"of", total}})); };
   CONCORD_TRY(LoadedModel model, LoadedModel::load(*out.device, *checkpoint, spec, precision, progress));
   out.model = std::make_unique<LoadedModel>(std::move(model));
   const double seconds = std::chrono::duration<double>(std::chrono::steady_clock::now() - start).count();
@@ -73,16 +62,10 @@ Json answer(Loaded& loaded, const std::string& line) {
 }  // namespace
 
 int serve_worker(const WorkerKey& key, int in, int out) {
-  ::prctl(PR_SET_PDEATHSIG, SIGKILL);  // a worker never outlives the run that started it
+  die_with_parent();
   auto loaded = load(key, out);
-  if (!write_line(out, loaded ? loaded->ready : error_json(loaded.error())) || !loaded) return exit_codes::kOk;
-  std::string pending;
-  char chunk[65536];
-  for (ssize_t n = 0; (n = ::read(in, chunk, sizeof chunk)) > 0;) {
-    pending.append(chunk, static_cast<std::size_t>(n));
-    for (std::size_t end; (end = pending.find('\n')) != std::string::npos; pending.erase(0, end + 1))
-      if (!write_line(out, answer(*loaded, pending.substr(0, end)))) return exit_codes::kOk;
-  }
+  if (!write_line(out, line_of(loaded ? loaded->ready : error_json(loaded.error()))) || !loaded) return exit_codes::kOk;
+  serve_lines(in, out, [&](const std::string& line) { return line_of(answer(*loaded, line)); });
   return exit_codes::kOk;
 }
 

@@ -1,4 +1,4 @@
-#include "experiment/provenance.hpp"
+#include "device/provenance.hpp"
 
 #include <sched.h>
 #include <sys/sysinfo.h>
