@@ -31,6 +31,7 @@ void add_inspect_command(CLI::App& root, Context& context);
 void add_op_worker_command(CLI::App& root, Context& context);  // internal: started by conform
 void add_open_command(CLI::App& root, Context& context);
 void add_run_command(CLI::App& root, Context& context);
+void add_selftest_command(CLI::App& root, Context& context);
 void add_worker_command(CLI::App& root, Context& context);  // internal: started by run and capture
 
 }  // namespace concord::cli
