@@ -28,8 +28,10 @@ void add_compare_command(CLI::App& root, Context& context);
 void add_conform_command(CLI::App& root, Context& context);
 void add_doctor_command(CLI::App& root, Context& context);
 void add_inspect_command(CLI::App& root, Context& context);
+void add_list_command(CLI::App& root, Context& context);
 void add_op_worker_command(CLI::App& root, Context& context);  // internal: started by conform
 void add_open_command(CLI::App& root, Context& context);
+void add_plan_command(CLI::App& root, Context& context);
 void add_run_command(CLI::App& root, Context& context);
 void add_selftest_command(CLI::App& root, Context& context);
 void add_worker_command(CLI::App& root, Context& context);  // internal: started by run and capture

@@ -27,10 +27,11 @@ Result<std::vector<Combination>> product(const std::vector<std::size_t>& sizes, 
   return out;
 }
 
+// Each list is walked in a circle; list k moves on by k at every turn, so that lists of one length, or of a length that divides another's, do not march in step.
 std::vector<Combination> each(const std::vector<std::size_t>& sizes) {
   std::vector<Combination> out(std::ranges::max(sizes), Combination(sizes.size()));
   for (std::size_t i = 0; i < out.size(); ++i)
-    for (std::size_t k = 0; k < sizes.size(); ++k) out[i][k] = static_cast<std::uint32_t>(i % sizes[k]);
+    for (std::size_t k = 0; k < sizes.size(); ++k) out[i][k] = static_cast<std::uint32_t>((i + k * (i / sizes[k])) % sizes[k]);
   return out;
 }
 

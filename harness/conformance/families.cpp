@@ -59,8 +59,10 @@ double tiny(double e, int smallest) {
   const double t = std::fabs(e) * 8, octave = std::floor(t);
   return std::copysign(std::ldexp(1 + (t - octave), smallest - 6 + static_cast<int>(octave)), e);
 }
+// Of the dtype that is read or the one that is written, whichever has fewer of them below.
 void subnormal(const Tensor& t, std::uint64_t, std::span<double> v) {
-  for (double& e : v) e = tiny(e, smallest_exponent(t.dtype));
+  const int smallest = std::max(smallest_exponent(t.dtype), smallest_exponent(t.problem.outputs[0].dtype));
+  for (double& e : v) e = tiny(e, smallest);
 }
 // Matmul: inputs around the smallest normal number in even rows; in odd rows inputs whose products with the small
 // weights are there. Weights: ordinary in even rows, small in odd ones.
@@ -120,11 +122,12 @@ void alternating_rows(const Tensor& t, std::uint64_t first, std::span<double> v)
 }
 
 // --- softmax-like operators ----------------------------------------------------------------------------------------
-// Even rows: a common offset as large as leaves something of the differences; odd rows: a spread where exp vanishes.
+// Even rows: a common offset as large as leaves something of the differences; odd rows: a wide spread (softmax: where
+// exp vanishes).
 void shifted(const Tensor& t, std::uint64_t first, std::span<double> v) {
   const double c = coarse_offset(t.dtype, 10000, 1000, 256);
   each(t, first, v,
-       [&](std::uint64_t r, std::uint64_t, double e) { return r % 2 ? 300 * e : (r % 4 ? -c : c) + 2 * e; });
+       [&](std::uint64_t r, std::uint64_t, double e) { return r % 2 ? t.a * e : (r % 4 ? -c : c) + 2 * e; });
 }
 // Attention: queries and keys share a large component, which a seventh of the keys has with the other sign.
 void shifted_keys(const Tensor& t, std::uint64_t first, std::span<double> v) {
@@ -369,9 +372,11 @@ constexpr Recipe kRecipes[] = {
     {"softmax", "x", "special", kG, special_logits, 1},
     {"softmax", "x", "exact", kU, powers_of_two, 1},
     {"softmax", "x", "gaussian", kG, scaled, 4},
-    {"softmax topk_routing", "x logits", "shift", kG, shifted, 1},
+    {"softmax", "x", "shift", kG, shifted, 300},
+    {"topk_routing", "logits", "shift", kG, shifted, 10},
     {"topk_routing", "logits", "exact", kU, integers, 7},
     {"topk_routing", "logits", "gaussian", kG, scaled, 2},
+    {"rope", "x", "exact", kG, scaled, 1},
     {"argmax", "x", "exact", kU, tied_maxima, 1},
     {"argmax", "x", "special", kG, special_maxima, 1},
     // everything else

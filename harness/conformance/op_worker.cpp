@@ -43,7 +43,6 @@ void set_outcome(Evidence& e, const Status& status, const std::string& where = {
 // What the parent asks to be run.
 struct Request {
   Problem problem;
-  std::uint64_t input_bytes = 0, output_bytes = 0;
   std::uint32_t repetition = 0, repeats = 0;
   std::vector<std::uint32_t> threads;
   bool rows = false;
@@ -227,8 +226,8 @@ OrderedJson OpServer::supports(const Problem& problem) {
 }
 
 Result<OrderedJson> OpServer::run(const Request& request) {
-  CONCORD_TRY(const MemoryView inputs, MemoryView::map(input_fd_, request.input_bytes, false));
-  CONCORD_TRY(const MemoryView outputs, MemoryView::map(output_fd_, request.output_bytes, true));
+  CONCORD_TRY(const MemoryView inputs, MemoryView::map(input_fd_, request.problem.input_bytes, false));
+  CONCORD_TRY(const MemoryView outputs, MemoryView::map(output_fd_, request.problem.output_bytes, true));
   CaseRun run(request, inputs.bytes(), outputs.writable());
   bool going = run.first(device_) && run.repeat(device_);
   for (std::size_t i = 0; going && i < request.threads.size(); ++i) {

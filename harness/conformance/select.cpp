@@ -122,14 +122,14 @@ void set_key(CaseSpec& spec, const std::string& key, const std::string& value) {
 }
 bool has_key(const CaseSpec& spec, const std::string& key) { return is_axis_key(key) ? spec.axes.contains(key) : spec.options.contains(key); }
 
-// Replaces the values of the axes' keys in every case that has all of them.
+// Replaces the values of the axes' keys in every case that has all of them and has something to compute.
 class Replacement {
  public:
   Replacement(const OperatorSuite& suite, const std::vector<Axis>& axes) : suite_(suite), axes_(axes) {}
 
   Result<std::vector<PlannedCase>> run(const std::vector<PlannedCase>& cases) {
     for (const PlannedCase& c : cases) {
-      if (!std::ranges::all_of(axes_, [&](const Axis& a) { return has_key(c.spec, a.key); })) {
+      if (has_empty_extent(c.spec) || !std::ranges::all_of(axes_, [&](const Axis& a) { return has_key(c.spec, a.key); })) {
         ++without_key_;
         continue;
       }
@@ -170,7 +170,7 @@ class Replacement {
   }
   // A value that fits nowhere is a mistake, not a filter: what was asked for must not silently be left out.
   Status check_used() const {
-    const std::string dropped = fmt::format("{} combinations break a definition{}{}, {} cases lack the key", broken_, first_reason_.empty() ? "" : ": ",
+    const std::string dropped = fmt::format("{} combinations break a definition{}{}, {} cases lack the key or are empty", broken_, first_reason_.empty() ? "" : ": ",
                                             first_reason_, without_key_);
     if (found_.empty()) return fail(ErrorKind::kNothingRun, "select.nothing", fmt::format("no case is left: {}", dropped));
     for (const Axis& a : axes_)
