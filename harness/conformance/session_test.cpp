@@ -91,7 +91,7 @@ TEST_F(SessionTest, EveryFaultHasItsStatusAndCheck) {
       {"fallback", CaseStatus::kFail, "fallback", "moved by"},
       {"no_kernel", CaseStatus::kError, "witness", ""},
       {"other_kernel", CaseStatus::kFail, "witness", "another kernel"},
-      {"varying_quietly", CaseStatus::kPass, "none", ""},
+      {"varying_kernel", CaseStatus::kPass, "none", ""},
       {"varying_wrong", CaseStatus::kFail, "bound", ""},
       {"threads", CaseStatus::kNondeterministic, "determinism", "0 of 2 thread counts"},
       {"rows", CaseStatus::kNondeterministic, "determinism", "0 of 3 rows alone"},

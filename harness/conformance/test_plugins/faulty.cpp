@@ -31,7 +31,7 @@ enum Fault {
   kFallback,
   kNoKernel,
   kOtherKernel,
-  kVaryingQuietly,
+  kVaryingKernel,
   kVaryingWrong,
   kThreads,
   kRows,
@@ -42,10 +42,10 @@ enum Fault {
   kOpenFails
 };
 const char* const kNames[] = {
-    "good",         "crash",           "hang",          "exit",    "kill",  "oom",      "error",
-    "nothing",      "stale",           "lost_transfer", "input",   "guard", "fallback", "no_kernel",
-    "other_kernel", "varying_quietly", "varying_wrong", "threads", "rows",  "invalid",  "accepts_empty",
-    "wrong",        "open_crash",      "open_fails"};
+    "good",     "crash",     "hang",          "exit",           "kill",          "oom",
+    "error",    "nothing",   "stale",         "lost_transfer",  "input",         "guard",
+    "fallback", "no_kernel", "other_kernel",  "varying_kernel", "varying_wrong", "threads",
+    "rows",     "invalid",   "accepts_empty", "wrong",          "open_crash",    "open_fails"};
 
 void say(concord_error* err, const char* text) {
   if (err) std::snprintf(err->message, sizeof err->message, "%s", text);
@@ -149,9 +149,6 @@ void spoil(concord_device* device, const concord_call* call, float* y, int64_t n
     case kGuard:
       y[n] = 0;
       break;
-    case kVaryingQuietly:
-      y[0] *= 1 + a_bit * static_cast<float>(device->calls);
-      break;
     case kVaryingWrong:
       if (device->calls > 2) y[0] += 1000;
       break;
@@ -184,11 +181,12 @@ concord_status run(concord_device* device, concord_stream*, const concord_call* 
   device->fallbacks += device->fault == kFallback;
   if (!w) return CONCORD_OK;
   w->fallbacks = device->fallbacks;
-  w->determinism = device->fault == kVaryingQuietly || device->fault == kVaryingWrong ? CONCORD_RUN_TO_RUN_VARYING
-                                                                                      : CONCORD_ALWAYS_IDENTICAL;
+  w->determinism = device->fault == kVaryingKernel || device->fault == kVaryingWrong ? CONCORD_RUN_TO_RUN_VARYING
+                                                                                     : CONCORD_ALWAYS_IDENTICAL;
   if (device->fault != kNoKernel)
-    std::snprintf(w->kernel, sizeof w->kernel, "add: faulty %d",
-                  device->fault == kOtherKernel ? static_cast<int>(device->calls) : 0);
+    std::snprintf(
+        w->kernel, sizeof w->kernel, "add: faulty %d",
+        device->fault == kOtherKernel || device->fault == kVaryingKernel ? static_cast<int>(device->calls) : 0);
   return CONCORD_OK;
 }
 
