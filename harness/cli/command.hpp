@@ -37,6 +37,7 @@ void add_open_command(CLI::App& root, Context& context);
 void add_plan_command(CLI::App& root, Context& context);
 void add_plugin_check_command(CLI::App& root, Context& context);
 void add_run_command(CLI::App& root, Context& context);
+void add_selftest_command(CLI::App& root, Context& context);
 void add_worker_command(CLI::App& root, Context& context);  // internal: started by run and capture
 
 }  // namespace concord::cli
