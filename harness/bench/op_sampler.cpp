@@ -135,15 +135,14 @@ Status OpSampler::make_copies(std::size_t count) {
 }
 
 // The first call of a sample finds the code swept out as well, so that one call alone says too much of the others. Ends
-// at a number that is enough twice, or nearly,, since the first call of all may set things up.
+// at a number that is enough twice, or nearly, since the first call of all may set things up.
 Status OpSampler::calibrate_cold(double seconds, std::size_t most) {
   for (int held = 0; held < 2;) {
     CONCORD_TRY(const double all, run(Verify::kNone, 0));
     const std::size_t wanted = calls_for(seconds, all / static_cast<double>(calls_), most);
-    if (wanted > calls_ + calls_ / 4)
-      CONCORD_CHECK(make_copies(wanted));
-    else
-      ++held;
+    const bool more = wanted > calls_ + calls_ / 4;
+    held += !more;
+    if (more) CONCORD_CHECK(make_copies(wanted));
   }
   return {};
 }
