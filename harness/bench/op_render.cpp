@@ -58,7 +58,7 @@ std::string line_of(const Cells& cells) {
   std::string out = "  ";
   for (std::size_t i = 0; i < kColumns; ++i) {
     if (i < 2)
-      out += fmt::format("{:<{}}", cells[i], kWidths[i]);
+      out += fmt::format("{:<{}} ", cells[i], kWidths[i]);
     else if (i + 1 < kColumns)
       out += fmt::format("{:>{}}", cells[i], kWidths[i]);
     else if (!cells[i].empty())

@@ -160,6 +160,15 @@ Result<std::vector<std::byte>> OpSampler::other_outputs() {
   return copies_.front().download(0);  // the verified ones are in the second arena, or in the last copy
 }
 
+Result<std::vector<std::byte>> OpSampler::outputs_of(std::span<const std::byte> inputs, unsigned repetition) {
+  OpOperands& copy = copies_.front();
+  CONCORD_CHECK(copy.refill(inputs));
+  CONCORD_CHECK(copy.prepare(0, repetition));
+  CONCORD_CHECK(call({0, 0}));
+  CONCORD_CHECK(device_->synchronize());
+  return copy.download(0);
+}
+
 Result<std::string> OpSampler::changed_input() {
   for (OpOperands& copy : copies_) {
     CONCORD_TRY(std::string name, copy.changed_input());
