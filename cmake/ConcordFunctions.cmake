@@ -26,13 +26,17 @@ function(concord_test TARGET)
   if("unit" IN_LIST T_LABELS)
     add_dependencies(concord_unit_tests ${TARGET})
   endif()
-  set(lock)
+  # Only what has a value: gtest_discover_tests drops an empty one, and would take the next name for it.
+  set(properties LABELS "${T_LABELS}" TIMEOUT 300)
   if(T_LOCK)
-    set(lock RESOURCE_LOCK ${T_LOCK})
+    list(APPEND properties RESOURCE_LOCK ${T_LOCK})
+  endif()
+  if(T_ENVIRONMENT)
+    list(APPEND properties ENVIRONMENT "${T_ENVIRONMENT}")
   endif()
   include(GoogleTest)
   gtest_discover_tests(${TARGET} DISCOVERY_TIMEOUT 60
-    PROPERTIES LABELS "${T_LABELS}" ENVIRONMENT "${T_ENVIRONMENT}" TIMEOUT 300 ${lock})
+    PROPERTIES ${properties})
 endfunction()
 
 # concord_backend(NAME SOURCES ... [DEPS ...]): a plug-in behind the C ABI, built as a module and found beside the program.
