@@ -1,23 +1,24 @@
 # Everything with the label unit: what the sanitizer builds build and run.
 add_custom_target(concord_unit_tests)
 
-# concord_floor(NAME SOURCES ... [TESTS ...] [DEPS ...] [ENVIRONMENT ...])
+# concord_floor(NAME SOURCES ... [TESTS ...] [DEPS ...] [ENVIRONMENT ...] [LOCK NAME])
 # One floor of the harness: static library concord_NAME and, from the *_test.cpp files beside the sources, concord_NAME_test.
 function(concord_floor NAME)
-  cmake_parse_arguments(F "" "" "SOURCES;TESTS;DEPS;ENVIRONMENT" ${ARGN})
+  cmake_parse_arguments(F "" "LOCK" "SOURCES;TESTS;DEPS;ENVIRONMENT" ${ARGN})
   add_library(concord_${NAME} STATIC ${F_SOURCES})
   target_compile_features(concord_${NAME} PUBLIC cxx_std_23)
   target_include_directories(concord_${NAME} PUBLIC ${PROJECT_SOURCE_DIR}/harness)
   target_link_libraries(concord_${NAME} PUBLIC ${F_DEPS} PRIVATE concord_flags)
   if(CONCORD_BUILD_TESTS AND F_TESTS)
-    concord_test(concord_${NAME}_test SOURCES ${F_TESTS} DEPS concord_${NAME} LABELS unit ENVIRONMENT ${F_ENVIRONMENT})
+    concord_test(concord_${NAME}_test SOURCES ${F_TESTS} DEPS concord_${NAME} LABELS unit ENVIRONMENT ${F_ENVIRONMENT} LOCK ${F_LOCK})
   endif()
 endfunction()
 
 # concord_test(TARGET SOURCES ... DEPS ... LABELS ...): a GoogleTest program; CTest runs it case by case.
 # An empty program is an error (gtest fails the build when discovery finds nothing to run).
+# LOCK: CTest runs no two tests with the same lock at once; programs that time something have LOCK timing.
 function(concord_test TARGET)
-  cmake_parse_arguments(T "" "" "SOURCES;DEPS;LABELS;ENVIRONMENT" ${ARGN})
+  cmake_parse_arguments(T "" "LOCK" "SOURCES;DEPS;LABELS;ENVIRONMENT" ${ARGN})
   add_executable(${TARGET} ${T_SOURCES})
   target_compile_features(${TARGET} PRIVATE cxx_std_23)
   target_compile_definitions(${TARGET} PRIVATE CONCORD_SOURCE_DIR="${PROJECT_SOURCE_DIR}" CONCORD_BINARY_DIR="${CMAKE_BINARY_DIR}")
@@ -25,18 +26,20 @@ function(concord_test TARGET)
   if("unit" IN_LIST T_LABELS)
     add_dependencies(concord_unit_tests ${TARGET})
   endif()
+  set(lock)
+  if(T_LOCK)
+    set(lock RESOURCE_LOCK ${T_LOCK})
+  endif()
   include(GoogleTest)
   gtest_discover_tests(${TARGET} DISCOVERY_TIMEOUT 60
-    PROPERTIES LABELS "${T_LABELS}" ENVIRONMENT "${T_ENVIRONMENT}" TIMEOUT 300)
+    PROPERTIES LABELS "${T_LABELS}" ENVIRONMENT "${T_ENVIRONMENT}" TIMEOUT 300 ${lock})
 endfunction()
 
-# concord_backend(NAME SOURCES ... [DEPS ...]): a plug-in behind the C ABI, built as a module and found beside the program.
+include(${CMAKE_CURRENT_LIST_DIR}/ConcordAddBackend.cmake)
+
+# concord_backend(NAME SOURCES ... [DEPS ...]): a plug-in of this repository, built as a vendor's is, found beside the program and installed with it.
 function(concord_backend NAME)
   cmake_parse_arguments(B "" "" "SOURCES;DEPS" ${ARGN})
-  add_library(concord_backend_${NAME} MODULE ${B_SOURCES})
-  target_compile_features(concord_backend_${NAME} PRIVATE cxx_std_20)
-  target_include_directories(concord_backend_${NAME} PRIVATE ${PROJECT_SOURCE_DIR}/backends)
-  target_link_libraries(concord_backend_${NAME} PRIVATE ${B_DEPS} concord_flags)
-  set_target_properties(concord_backend_${NAME} PROPERTIES CXX_VISIBILITY_PRESET hidden VISIBILITY_INLINES_HIDDEN ON)
+  concord_add_backend(${NAME} SOURCES ${B_SOURCES} LINK ${B_DEPS} concord_flags)
   set_property(GLOBAL APPEND PROPERTY CONCORD_BACKENDS ${NAME})
 endfunction()

@@ -43,7 +43,7 @@ typedef enum { CONCORD_ALWAYS_IDENTICAL = 0, CONCORD_IDENTICAL_PER_CONFIGURATION
  * ARGMAX            x [T,V]                                                    index I32 [T]              lowest index among equals, NaN after every number
  * Activations (x, y, q, k, v, gate, up, a, b) share one dtype: F32, F16, BF16 or F64. cos and sin are F64 with F64 activations, else F32. The KV
  * cache may have another float dtype, or be I8: a head of a row then has one scale, max|x| / 127 in F32, and holds rint(x / scale), the quotient in F32,
- * to nearest even (0 where the scale is 0; a head that is not finite gets a NaN scale); its value is the exact product of the two. `sequence_rows`
+ * to nearest even (0 where the scale is 0 or NaN; a head that is not finite gets a NaN scale); its value is the exact product of the two. `sequence_rows`
  * divides the cache among several sequences: row r belongs to sequence r / sequence_rows; 0: all rows are one sequence. In place: the output of RMSNORM, LAYERNORM, ROPE, SWIGLU, GELU, ADD and SOFTMAX may be in[0] itself, that of MATMUL z; any
  * other overlap of an output with an operand is refused. Values are read exactly, computed in `accumulate` (F32, or F64 with F64 activations), and rounded once on store. */
 typedef enum { CONCORD_OP_EMBEDDING = 0, CONCORD_OP_RMSNORM, CONCORD_OP_LAYERNORM, CONCORD_OP_MATMUL, CONCORD_OP_ROPE, CONCORD_OP_KV_APPEND, CONCORD_OP_ATTENTION, CONCORD_OP_SWIGLU, CONCORD_OP_GELU, CONCORD_OP_ADD, CONCORD_OP_SOFTMAX, CONCORD_OP_TOPK_ROUTING, CONCORD_OP_ARGMAX, CONCORD_OP_COUNT } concord_op;
@@ -57,10 +57,12 @@ typedef struct concord_stream concord_stream; /* NULL is the default stream */
 
 typedef struct concord_error { uint32_t struct_size, why; char message[248]; } concord_error; /* why: concord_why */
 
+/* features: names separated by commas. Three of them declare arithmetic that is wider than "computed in accumulate": weights-bf16 (MATMUL rounds F32 and F16
+ * weights to BF16), products-flushed (MATMUL may take subnormal inputs, products and sums as zero), tf32 (MATMUL and ATTENTION cut operands to 10 bits). */
 typedef struct concord_device_info {
   uint32_t struct_size, available;                                       /* available 0: `why` says what is missing */
   char id[32], name[128], vendor[64], architecture[64], driver[64];      /* id: "cpu:avx2", unique within the plug-in */
-  char libraries[128], features[512], why[248];                          /* features: names separated by commas */
+  char libraries[128], features[512], why[248];
   uint32_t compute_units, reserved; uint64_t memory_bytes;
 } concord_device_info;
 

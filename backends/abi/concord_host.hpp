@@ -55,24 +55,25 @@ inline void buffer_destroy(concord_device*, concord_buffer* buffer) {
   delete buffer;
 }
 
-inline concord_status check_copy(const char* what, const concord_buffer* b, std::uint64_t offset, const void* host,
-                                 std::uint64_t bytes, concord_error* err) {
-  if (!b || (!host && bytes)) return refuse(err, CONCORD_INVALID, CONCORD_WHY_NONE, "%s: NULL argument", what);
+inline concord_status check_copy(const char* what, const concord_device* device, const concord_buffer* b,
+                                 std::uint64_t offset, const void* host, std::uint64_t bytes, concord_error* err) {
+  if (!device || !b || (!host && bytes))
+    return refuse(err, CONCORD_INVALID, CONCORD_WHY_NONE, "%s: NULL argument", what);
   if (offset > b->bytes || bytes > b->bytes - offset)
     return refuse(err, CONCORD_INVALID, CONCORD_WHY_SHAPE,
                   "%s: %llu bytes at offset %llu do not fit a buffer of %llu bytes", what, (unsigned long long)bytes,
                   (unsigned long long)offset, (unsigned long long)b->bytes);
   return CONCORD_OK;
 }
-inline concord_status upload(concord_device*, concord_stream*, concord_buffer* b, std::uint64_t offset,
+inline concord_status upload(concord_device* device, concord_stream*, concord_buffer* b, std::uint64_t offset,
                              const void* host, std::uint64_t bytes, concord_error* err) {
-  const auto s = check_copy("upload", b, offset, host, bytes, err);
+  const auto s = check_copy("upload", device, b, offset, host, bytes, err);
   if (s == CONCORD_OK && bytes) std::memcpy(b->data + offset, host, bytes);
   return s;
 }
-inline concord_status download(concord_device*, concord_stream*, const concord_buffer* b, std::uint64_t offset,
+inline concord_status download(concord_device* device, concord_stream*, const concord_buffer* b, std::uint64_t offset,
                                void* host, std::uint64_t bytes, concord_error* err) {
-  const auto s = check_copy("download", b, offset, host, bytes, err);
+  const auto s = check_copy("download", device, b, offset, host, bytes, err);
   if (s == CONCORD_OK && bytes) std::memcpy(host, b->data + offset, bytes);
   return s;
 }

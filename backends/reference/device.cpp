@@ -103,7 +103,8 @@ concord_status check(const concord_call* call, bool with_buffers, concord_error*
       .check();
 }
 
-concord_status supports(concord_device*, const concord_call* call, concord_error* err) {
+concord_status supports(concord_device* device, const concord_call* call, concord_error* err) {
+  if (!device) return refuse(err, CONCORD_INVALID, CONCORD_WHY_NONE, "reference: NULL device");
   return check(call, false, err);
 }
 

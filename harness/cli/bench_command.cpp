@@ -1,4 +1,4 @@
-// concord bench model / compare: how fast, against what this processor can do in the same process.
+// concord bench model / compare / op: how fast, against what this processor can do in the same process.
 #include <fmt/format.h>
 
 #include <memory>
@@ -174,6 +174,7 @@ void add_bench_command(CLI::App& root, Context& context) {
       "input, 3 no such device.");
   add_model(*c, context);
   add_compare(*c, context);
+  add_bench_op(*c, context);
 }
 
 }  // namespace concord::cli

@@ -21,7 +21,10 @@ struct Context {
 
 using AddCommand = void (*)(CLI::App& root, Context& context);
 
+void add_judge_command(CLI::App& root, Context& context);
+void add_submit_command(CLI::App& root, Context& context);
 void add_bench_command(CLI::App& root, Context& context);
+void add_bench_op(CLI::App& bench, Context& context);  // below bench
 void add_capture_command(CLI::App& root, Context& context);
 void add_checkpoint_command(CLI::App& root, Context& context);
 void add_compare_command(CLI::App& root, Context& context);
@@ -32,7 +35,9 @@ void add_list_command(CLI::App& root, Context& context);
 void add_op_worker_command(CLI::App& root, Context& context);  // internal: started by conform
 void add_open_command(CLI::App& root, Context& context);
 void add_plan_command(CLI::App& root, Context& context);
+void add_plugin_check_command(CLI::App& root, Context& context);
 void add_run_command(CLI::App& root, Context& context);
+void add_selftest_command(CLI::App& root, Context& context);
 void add_worker_command(CLI::App& root, Context& context);  // internal: started by run and capture
 
 }  // namespace concord::cli

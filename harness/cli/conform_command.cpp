@@ -164,6 +164,26 @@ SessionProgress terminal_progress() {
           .after = {}};
 }
 
+// What to type to do the same again.
+std::string command_line(const Options& o, const Conformance& c) {
+  std::string line = fmt::format("concord conform --tier {} --backends {}", tier_name(c.tier), fmt::join(c.settings.devices, ","));
+  const auto all = [&](const char* option, const std::vector<std::string>& values) {
+    for (const std::string& v : values) line += fmt::format(" {} '{}'", option, v);
+  };
+  all("--family", o.cases.families), all("--op", o.cases.operators), all("-a", o.cases.axes);
+  if (o.from.empty()) all("--case", o.cases.ids);
+  else line += " --from " + o.from;
+  if (!o.cases.pattern.empty()) line += fmt::format(" -p '{}'", o.cases.pattern);
+  return line + fmt::format(" --seed {}", o.seed);
+}
+
+// Every run leaves its report beside its journal.
+Status write_report(const ConformanceReport& report) {
+  const fs::path folder = report.folder;
+  CONCORD_CHECK(write_atomically(folder / "margins.svg", margin_map_svg(report)));
+  return write_atomically(folder / "report.md", markdown_report(report, "margins.svg"));
+}
+
 Status conform(const Options& o, Context& context) {
   CONCORD_TRY(const std::unique_ptr<Conformance> c, prepare(o, context));
   auto records = run_cases(c->plan, c->done, c->settings, terminal_progress(), Context::stop());
@@ -173,12 +193,13 @@ Status conform(const Options& o, Context& context) {
       records.error().message += fmt::format("; what was finished is kept, continue with the same arguments and --resume {}", c->settings.folder);
     return std::unexpected(records.error());
   }
-  const Verdict verdict = judge_records(c->settings.devices, c->plan, *records, c->lists, c->tier);
-  std::vector<std::string> notes;
+  ConformanceReport report{.verdict = judge_records(c->settings.devices, c->plan, *records, c->lists, c->tier), .plan = c->plan, .records = std::move(*records),
+                           .command = command_line(o, *c), .folder = c->settings.folder, .provenance = provenance(), .notes = {}};
   if (o.cases.backends.empty() && o.from.empty())
-    notes.push_back("the device \"reference\" was left out: it shares its code with the oracle, so that it proves nothing about itself");
-  CONCORD_CHECK(write_outputs(c->formats, *records, verdict, notes, c->settings.folder));
-  context.exit = verdict.exit;
+    report.notes.push_back("the device \"reference\" was left out: it shares its code with the oracle, so that it proves nothing about itself");
+  CONCORD_CHECK(write_report(report));
+  CONCORD_CHECK(write_outputs(c->formats, report));
+  context.exit = report.verdict.exit;
   return {};
 }
 

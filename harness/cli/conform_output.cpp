@@ -4,6 +4,7 @@
 #include <fmt/ranges.h>
 
 #include <algorithm>
+#include <filesystem>
 
 #include "base/file.hpp"
 #include "base/text.hpp"
@@ -12,50 +13,45 @@ namespace concord::cli {
 using namespace conformance;
 namespace {
 
-struct Content {
-  const std::vector<CaseRecord>& records;
-  const Verdict& verdict;
-  const std::vector<std::string>& notes;
-  const std::string& folder;
-};
-
-std::string jsonl(const Content& c) {
+std::string jsonl(const ConformanceReport& report, const std::string&) {
   std::string text;
-  for (const CaseRecord& r : c.records) text += r.to_line() + "\n";
+  for (const CaseRecord& r : report.records) text += r.to_line() + "\n";
   return text;
 }
 
-bool went_well(const CaseRecord& r) {
-  return !r.waiver_expired && (r.status == CaseStatus::kPass || r.status == CaseStatus::kWaived || r.status == CaseStatus::kUnsupported);
-}
-
-std::string terminal(const Content& c) {
-  std::string text;
-  for (const CaseRecord& r : c.records) {
-    if (went_well(r)) continue;
-    text += fmt::format("{} {} {}\n  {}: {}\n", status_name(r.status), r.device, r.id, r.check, printable(r.reason, 600));
-    if (r.body.contains("repro") && r.body["repro"].is_string()) text += fmt::format("  {}\n", r.body["repro"].get<std::string>());
-  }
-  for (const DeviceVerdict& d : c.verdict.devices) {
-    std::vector<std::string> counts;
-    for (const auto& [status, n] : d.counts) counts.push_back(fmt::format("{} {}", n, status_name(status)));
-    text += fmt::format("{}: {}\n", d.device, fmt::join(counts, ", "));
-    for (const std::string& id : d.lost) text += fmt::format("  lost: {} is required and was supported when the list was made\n", id);
-  }
-  for (const std::string& note : c.notes) text += fmt::format("note: {}\n", note);
-  return text + fmt::format("journal {}/cases.jsonl\n{}\n", c.folder, c.verdict.line);
+std::string terminal(const ConformanceReport& report, const std::string&) {
+  return terminal_report(report) + (report.folder.empty() ? "" : fmt::format("journal {}/cases.jsonl\n", report.folder));
 }
 
 struct Renderer {
   const char* name;
   bool needs_file;
-  std::string (*render)(const Content&);
+  std::string (*render)(const ConformanceReport& report, const std::string& picture);
 };
-constexpr Renderer kRenderers[] = {{"terminal", false, terminal}, {"jsonl", true, jsonl}};
+constexpr Renderer kRenderers[] = {
+    {"terminal", false, terminal},
+    {"jsonl", true, jsonl},
+    {"junit", true, [](const ConformanceReport& r, const std::string&) { return junit_report(r); }},
+    {"md", true, markdown_report},
+    {"svg", true, [](const ConformanceReport& r, const std::string&) { return margin_map_svg(r); }},
+};
 
 const Renderer* renderer_of(const std::string& name) {
   const auto found = std::ranges::find_if(kRenderers, [&](const Renderer& r) { return name == r.name; });
   return found == std::end(kRenderers) ? nullptr : found;
+}
+
+Status write_output(const OutputFormat& f, const ConformanceReport& report) {
+  std::string picture;
+  if (f.format == "md") {
+    const std::filesystem::path svg = std::filesystem::path(f.file).replace_extension(".svg");
+    picture = svg.filename().string();
+    CONCORD_CHECK(write_atomically(svg, margin_map_svg(report)));
+  }
+  const std::string text = renderer_of(f.format)->render(report, picture);
+  if (!f.file.empty()) return write_atomically(f.file, text);
+  fmt::print("{}", text);
+  return {};
 }
 
 }  // namespace
@@ -80,17 +76,13 @@ Result<std::vector<OutputFormat>> parse_formats(const std::vector<std::string>& 
   return out;
 }
 
-Status write_outputs(const std::vector<OutputFormat>& formats, const std::vector<CaseRecord>& records, const Verdict& verdict,
-                     const std::vector<std::string>& notes, const std::string& folder) {
-  const Content content{records, verdict, notes, folder};
+Status write_outputs(const std::vector<OutputFormat>& formats, const ConformanceReport& report) {
   bool said = false;
   for (const OutputFormat& f : formats) {
-    const std::string text = renderer_of(f.format)->render(content);
-    if (f.file.empty()) fmt::print("{}", text);
-    else CONCORD_CHECK(write_atomically(f.file, text));
+    CONCORD_CHECK(write_output(f, report));
     said = said || f.file.empty();
   }
-  if (!said) fmt::print("{}\n", verdict.line);
+  if (!said) fmt::print("{}\n", report.verdict.line);
   return {};
 }
 

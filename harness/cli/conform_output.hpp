@@ -1,9 +1,9 @@
-// What `conform` writes: any number of outputs of one run.
+// What `conform` and `judge` write: any number of outputs of one report.
 #pragma once
 #include <string>
 #include <vector>
 
-#include "conformance/verdict.hpp"
+#include "report/conformance_report.hpp"
 
 namespace concord::cli {
 
@@ -14,7 +14,7 @@ std::string format_help();
 // "md=FILE", "jsonl=FILE", "terminal". Nothing: terminal. Errors: conform.format (usage).
 Result<std::vector<OutputFormat>> parse_formats(const std::vector<std::string>& arguments);
 
-Status write_outputs(const std::vector<OutputFormat>& formats, const std::vector<conformance::CaseRecord>& records, const conformance::Verdict& verdict,
-                     const std::vector<std::string>& notes, const std::string& folder);
+// Where no output goes to the standard output, the verdict does. md=FILE also writes its picture, beside it.
+Status write_outputs(const std::vector<OutputFormat>& formats, const conformance::ConformanceReport& report);
 
 }  // namespace concord::cli

@@ -137,17 +137,15 @@ Result<std::optional<std::string>> refusal(Device& device, const PlannedCase& c)
   };
   CONCORD_TRY(const conformance::Problem problem, conformance::make_problem(c.spec));
   concord_call call = problem.call;
-  std::optional<Weight> weight;
-  if (problem.weight && !problem.expect_refusal) {
-    const std::vector<std::byte> zeros(problem.input_bytes);
-    auto made = device.create_weight(conformance::weight_desc(*problem.weight, zeros));
-    if (!made) return reason(made.error());
-    weight = std::move(*made);
-    call.weight = weight->get();
-  }
-  const auto answer = device.supports(call);
-  if (answer || (problem.expect_refusal && answer.error().code == "device.invalid_call")) return std::optional<std::string>{};
-  return reason(answer.error());
+  if (const auto answer = device.supports(call); !answer && !(problem.expect_refusal && answer.error().code == "device.invalid_call"))
+    return reason(answer.error());
+  if (!problem.weight || problem.expect_refusal) return std::optional<std::string>{};
+  const std::vector<std::byte> zeros(problem.input_bytes);
+  const auto weight = device.create_weight(conformance::weight_desc(*problem.weight, zeros));
+  if (!weight) return reason(weight.error());
+  call.weight = weight->get();
+  if (const auto answer = device.supports(call); !answer) return reason(answer.error());
+  return std::optional<std::string>{};
 }
 
 Result<DevicePlan> plan_device(const Backends& backends, const std::string& id, const SelectedCases& selected, const std::vector<RequiredList>& lists) {
@@ -188,7 +186,11 @@ std::string plan_text(const DevicePlan& p) {
     text += fmt::format("  {:<12}{:>6} cases {:>10} flop {:>10} B\n", family, t.cases, short_number(t.flops), short_number(t.bytes));
   std::map<std::string, std::size_t> reasons;
   for (const Unsupported& u : p.unsupported) ++reasons[u.reason];
-  for (const auto& [reason, count] : reasons) fmt::print("  not supported: {} cases: {}\n", count, printable(reason, 200));
+  constexpr std::size_t kShown = 8;
+  std::size_t shown = 0;
+  for (const auto& [reason, count] : reasons)
+    if (shown++ < kShown) text += fmt::format("  not supported: {} cases: {}\n", count, printable(reason, 200));
+  if (reasons.size() > kShown) text += fmt::format("  and for {} other reasons (--json has all)\n", reasons.size() - kShown);
   if (p.list.empty()) text += fmt::format("  no required list for this device and tier\n");
   else text += fmt::format("  required by {}: {}{}\n", p.list, p.required, p.missing ? fmt::format(", of which {} are not in this plan", p.missing) : "");
   return text;

@@ -18,10 +18,11 @@ void on_signal(int) {
   if (stop_requested.exchange(true)) std::_Exit(exit_codes::kInterrupted);  // a second Ctrl-C does not wait
 }
 
-constexpr AddCommand kCommands[] = {add_run_command,     add_capture_command, add_compare_command,    add_inspect_command,
+constexpr AddCommand kCommands[] = {add_judge_command,   add_submit_command,
+                                    add_run_command,     add_capture_command, add_compare_command,    add_inspect_command,
                                     add_open_command,    add_doctor_command,  add_checkpoint_command, add_worker_command,
                                     add_bench_command,   add_list_command,    add_plan_command,       add_conform_command,
-                                    add_op_worker_command};
+                                    add_op_worker_command, add_plugin_check_command, add_selftest_command};
 
 int run(int argc, char** argv) {
   Context context;

@@ -38,7 +38,7 @@ constexpr double kOracle = 0x1p-50;
 Err Rules::sum(const Terms& t, double more) const {
   const double worst = gamma(t.n + more) * t.size + t.n * eta;
   const double spread = exchangeable ? lambda * sum_spread(t) : lambda_of(t.n) * sum_spread(t);
-  return {worst, std::min(worst, spread + more * u * std::fabs(t.sum) + t.n * eta)};
+  return {worst, std::min(worst, spread + more * u * std::fabs(t.sum) + t.lost + t.n * eta)};
 }
 
 double Rules::sum_spread(const Terms& t) const {

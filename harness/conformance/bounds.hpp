@@ -31,9 +31,10 @@ struct Err {
   Err operator*(double f) const { return {worst * f, likely * f}; }
 };
 
-// Terms of a sum: sum |a|, sum a^2, sum a.
+// Terms of a sum: sum |a|, sum a^2, sum a; `lost`: sum |a| of terms so small that a sequential sum drops them (below 2u
+// of it), where errors are no longer independent of what is added.
 struct Terms {
-  double n = 0, size = 0, squares = 0, sum = 0;
+  double n = 0, size = 0, squares = 0, sum = 0, lost = 0;
   void add(double a) { n += 1, size += std::fabs(a), squares += a * a, sum += a; }
 };
 

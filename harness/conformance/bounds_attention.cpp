@@ -9,12 +9,18 @@
 namespace concord::conformance {
 namespace {
 
-// An online softmax scales what it has summed when a larger score comes: counted for blocks of 16 rows, and 32 times.
+// An online softmax scales what it has summed when a larger score comes: at most once in 16 rows, and 32 times more.
 double rescales(double rows) { return std::min(rows, 32 + rows / 16); }
 
 struct Scores {
   std::vector<double> weight;         // p_j
   std::vector<double> worst, spread;  // of d_j: at most; per unit of lambda
+  Terms total;                        // of p
+  double most = 0, common = 0;        // the largest `worst` that matters; sum p worst
+};
+// Sums over the context for one element: of p v and of what the weights' errors make of it.
+struct Moved {
+  double sum = 0, size = 0, squares = 0, lost = 0, worst = 0, spread = 0;
 };
 
 struct Attention {
@@ -64,40 +70,50 @@ struct Attention {
       const double argument = std::fabs(score[j]) + std::fabs(largest);
       s.worst[j] += r.u * (3 * argument + 2 * allowed_ulp::kExp);
       s.spread[j] += r.u * (argument + 2 * likely_ulp::kExp);
+      s.total.add(s.weight[j]), s.common += s.weight[j] * s.worst[j];
+      if (s.weight[j] < 2 * r.u) s.total.lost += s.weight[j];
+      if (s.weight[j] > 0) s.most = std::max(s.most, s.worst[j]);
     }
     return s;
   }
 
-  void put(ExpectedOutput& out, std::size_t at, std::size_t i, const Scores& s, std::size_t first,
-           std::size_t head) const {
-    const Rules& r = in.rules;
-    const double y = out.want[at * d + i], n = static_cast<double>(s.weight.size());
-    Terms sum, total;
-    double moved = 0, common = 0, spread = 0, most = 0;
+  // What the scores' errors do to each element, by rows of the context.
+  void move(const Scores& s, std::size_t first, std::size_t head, const double* y, std::vector<Moved>& moved) const {
     for (std::size_t j = 0; j < s.weight.size(); ++j) {
-      const double v = head_of(values, first + j, head)[i], w = s.weight[j], term = w * v;
-      sum.add(term), total.add(w);
-      moved += std::fabs(term) * s.worst[j], common += w * s.worst[j];
-      const double own = w * s.spread[j] * (v - y);
-      spread += own * own;
-      if (w > 0) most = std::max(most, s.worst[j]);
+      const double *v = head_of(values, first + j, head), w = s.weight[j], worst = s.worst[j];
+      const double own = w * s.spread[j], lost = w < 2 * in.rules.u ? w : 0;
+      for (std::size_t i = 0; i < d; ++i) {
+        Moved& m = moved[i];
+        const double term = w * v[i], away = own * (v[i] - y[i]), size = std::fabs(term);
+        m.sum += term, m.size += size, m.squares += term * term, m.lost += lost * std::fabs(v[i]);
+        m.worst += size * worst, m.spread += away * away;
+      }
     }
-    const double curved = most > 0 ? std::expm1(std::min(2 * most, 50.0)) / (2 * most) : 1;
-    const double fixed = 2 * allowed_ulp::kDivide + (2 * allowed_ulp::kExp + 2) * rescales(n) + (quantised ? 2 : 1);
-    Err err{(moved + std::fabs(y) * common) * std::max(1.0, curved) * 1.001,
-            r.lambda * std::sqrt(spread) * std::max(1.0, curved)};
-    err = err + r.sum(sum, fixed) + r.sum(total, fixed) * std::fabs(y);
-    err.likely += 32 * r.u * sum.size;  // the scalings of an online softmax
+  }
+
+  Err error(const Moved& m, const Scores& s, double y) const {
+    const Rules& r = in.rules;
+    const double n = static_cast<double>(s.weight.size()),
+                 curved = s.most > 0 ? std::expm1(std::min(2 * s.most, 50.0)) / (2 * s.most) : 1;
+    const double scalings = (2 * allowed_ulp::kExp + 2) * rescales(n);
+    Err err{(m.worst + std::fabs(y) * s.common) * std::max(1.0, curved) * 1.001,
+            r.lambda * std::sqrt(m.spread) * std::max(1.0, curved)};
+    const Terms sum{n, m.size, m.squares, m.sum, m.lost};
+    const Err sums = r.sum(sum, 3) + r.sum(s.total, 2 + 2 * allowed_ulp::kDivide) * std::fabs(y);
+    err = err + sums + Err{r.gamma(2 * scalings) * m.size, 32 * r.u * m.size};
     if (r.mode.tf32)
-      err = err + Err{0x1.01p-9 * sum.size, 0x1p-9 * std::fabs(y) + r.lambda * 0x1p-10 * 1.5 * std::sqrt(sum.squares)};
-    in.put(out, at * d + i, err);
+      err = err + Err{0x1.01p-9 * m.size, 0x1p-9 * std::fabs(y) + r.lambda * 0x1p-10 * 1.5 * std::sqrt(m.squares)};
+    return err;
   }
 
   void token_head(ExpectedOutput& out, std::size_t at) const {
     const auto last = static_cast<std::size_t>(rows[at / heads]);
     const std::size_t first = first_row(last), head = at % heads;
     const Scores s = scores(q.data() + at * d, first, last - first + 1, head);
-    for (std::size_t i = 0; i < d; ++i) put(out, at, i, s, first, head);
+    const double* y = out.want.data() + at * d;
+    std::vector<Moved> moved(d);
+    move(s, first, head, y, moved);
+    for (std::size_t i = 0; i < d; ++i) in.put(out, at * d + i, error(moved[i], s, y[i]));
   }
 };
 

@@ -24,6 +24,8 @@ Row row_of(const Rules& r, std::span<const double> x, bool centred, double eps) 
     row.mean_err = r.sum(sum, 2 * allowed_ulp::kDivide) * (1 / n) + r.relative(1, 1) * std::fabs(row.mean);
   }
   for (const double v : x) squares.add((v - row.mean) * (v - row.mean));
+  for (const double v : x)
+    if (const double a = (v - row.mean) * (v - row.mean); a < 2 * r.u * squares.sum) squares.lost += a;
   const double square = squares.sum / n + eps;
   row.scale = 1 / std::sqrt(square);
   const double differences = centred ? 2 : 0;
@@ -73,6 +75,7 @@ std::vector<Err> softmax_errors(const Rules& r, std::span<const double> x) {
   for (const double v : x) {
     const double p = std::exp(v - largest) / total;
     parts.add(p);
+    if (p < 2 * r.u) parts.lost += p;
     if (p > 0) distance += p * (largest - v);
   }
   const double sums = r.sum(parts).likely;

@@ -71,7 +71,8 @@ TEST(Expression, IsBounded) {
   EXPECT_THAT(parse_error(std::string(40, '(') + "1" + std::string(40, ')')), testing::HasSubstr("deeper than 32"));
   EXPECT_THAT(parse_error(std::string(400, '-') + "1"), testing::HasSubstr("deeper than 32"));
   EXPECT_EQ(parse_error(std::string(30, '(') + "1" + std::string(30, ')')), "accepted");
-  EXPECT_EQ(evaluate_error(std::string(400, '9') + "*M"), "expression.not_finite");
+  EXPECT_EQ(evaluate_error(std::string(300, '9') + "*" + std::string(100, '9')), "expression.not_finite");
+  EXPECT_THAT(parse_error(std::string(400, '9')), testing::HasSubstr("expected a number"));
 }
 
 TEST(Expression, RefusesWhatHasNoValue) {

@@ -46,12 +46,12 @@ void heavy_weights(const Tensor& t, std::uint64_t first, std::span<double> v) {
 }
 // Integers in [-a, a].
 void integers(const Tensor& t, std::uint64_t, std::span<double> v) {
-  for (double& e : v) e = std::rint(e * (t.a + 0.5));
+  for (double& e : v) e = nearest(e * (t.a + 0.5));
 }
 void thin_integers(const Tensor& t, std::uint64_t first, std::span<double> v) {
   const ExactLimits limits = exact_limits(t.cols);
   each(t, first, v, [&](std::uint64_t r, std::uint64_t c, double e) {
-    return (c + r) % limits.stride == 0 ? std::rint(e * (limits.largest + 0.5)) : 0.0;
+    return (c + r) % limits.stride == 0 ? nearest(e * (limits.largest + 0.5)) : 0.0;
   });
 }
 // Sizes from 2^-6 to 2^2 times the smallest normal number, log-uniform.
@@ -76,6 +76,10 @@ void subnormal_weights(const Tensor& t, std::uint64_t first, std::span<double> v
   const int smallest = smallest_exponent(t.dtype);
   each(t, first, v,
        [&](std::uint64_t r, std::uint64_t, double e) { return r % 2 == 0 ? e : std::ldexp(e, smallest / 2); });
+}
+void subnormal_sums(const Tensor& t, std::uint64_t first,
+                    std::span<double> v) {  // z; silu of it would leave zeros only
+  if (t.problem.call.flags != CONCORD_GATED) subnormal(t, first, v);
 }
 // Norms: rows so small that eps decides, down to where squares vanish.
 void small_rows(const Tensor& t, std::uint64_t first, std::span<double> v) {
@@ -160,7 +164,7 @@ void powers_of_two(const Tensor& t, std::uint64_t first, std::span<double> v) {
 void tied_maxima(const Tensor& t, std::uint64_t first, std::span<double> v) {
   const std::uint64_t start = t.seed % t.cols, step = 1 + t.cols / 7;
   each(t, first, v, [&](std::uint64_t r, std::uint64_t c, double e) {
-    return c == (start + r * step) % t.cols || c == t.cols - 1 ? 60 : std::rint(50 * e);
+    return c == (start + r * step) % t.cols || c == t.cols - 1 ? 60 : nearest(50 * e);
   });
 }
 
@@ -338,7 +342,7 @@ constexpr Recipe kRecipes[] = {
     {"matmul", "x", "subnormal", kU, subnormal_inputs, 1},
     {"matmul", "z", "exact", kU, integers, 8},
     {"matmul", "z", "special", kG, special_sums, 1},
-    {"matmul", "z", "subnormal", kU, subnormal, 1},
+    {"matmul", "z", "subnormal", kU, subnormal_sums, 1},
     {"matmul", "z", "heavy", kG, heavy, 1},
     {"matmul", "z", "*", kG, scaled, 2},
     // norms

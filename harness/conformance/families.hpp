@@ -35,6 +35,9 @@ struct Recipe {
 const Recipe& recipe_for(const Tensor& t);
 void prepare(Tensor& t, const Recipe& recipe);  // fills a and columns
 
+// To the nearest integer, ties to even, for |v| < 2^51: additions, where std::rint would be a call.
+inline double nearest(double v) { return (v + 0x1.8p52) - 0x1.8p52; }
+
 // Exponent of the smallest normal number and the largest finite number of a float dtype.
 int smallest_exponent(std::uint32_t dtype);
 double largest_finite(std::uint32_t dtype);

@@ -47,7 +47,7 @@ void draw(const Tensor& t, const Recipe& recipe, std::uint64_t first, std::span<
   recipe.shape(t, first, v);
 }
 
-std::int8_t to_i8(double v) { return static_cast<std::int8_t>(std::clamp(std::rint(v), -127.0, 127.0)); }
+std::int8_t to_i8(double v) { return static_cast<std::int8_t>(std::clamp(nearest(v), -127.0, 127.0)); }
 
 // Values of an I8 cache are multiples of about 1/16.
 constexpr double kCacheSteps = 16;
@@ -99,7 +99,7 @@ void fill_angles(const Filler& f, const Operand& o) {
     for (std::uint64_t i = first; i < first + count; ++i) {
       const std::uint32_t k = stream.bits(i);
       const Point p = on_circle(exact ? k & 0xc0000000u : k);
-      const double v = sine ? p.sin : p.cos, value = exact ? std::rint(v) : v;
+      const double v = sine ? p.sin : p.cos, value = exact ? nearest(v) : v;
       concord_abi::store_f64(o.dtype, &value, 1, f.arena + o.offset + i * concord_abi::dtype_bytes(o.dtype));
     }
   });
@@ -166,7 +166,7 @@ double weight_scale(const Filler& f, const Tensor& w, std::uint64_t row, std::ui
 // An integer in [-limit, limit] from a draw of the family's distribution.
 double steps_of(const Filler& f, double uniform, double gaussian, double limit) {
   const bool bell = f.family == "gaussian" || f.family == "heavy" || f.family == "special";
-  return std::rint(std::clamp(bell ? gaussian * limit / 4 : uniform * (limit + 0.49), -limit, limit));
+  return nearest(std::clamp(bell ? gaussian * limit / 4 : uniform * (limit + 0.49), -limit, limit));
 }
 
 struct Draws {

@@ -11,6 +11,7 @@
 
 #include "base/json.hpp"
 #include "conformance/definition.hpp"
+#include "conformance/expectation.hpp"
 #include "conformance/problem.hpp"
 
 namespace concord::conformance {
@@ -167,7 +168,21 @@ TEST(Suite, SmokeGivesPlantedFaultsSomethingToBreak) {
       EXPECT_TRUE(exists(n.op, Tier::kSmoke, [&](const CaseSpec& s) { return s.option("x") == x && n.shape(s); })) << n.fault << ": " << n.op << " " << x;
 }
 
-// What the tiers may cost: 543, 2116 and 164 cases when this was written.
+// A case whose every result is the same number proves little: the oracle's own values must differ in each.
+TEST(Suite, NoSmokeCaseHasADegenerateAnswer) {
+  for (const PlannedCase& c : suite().cases()) {
+    if (c.tier != Tier::kSmoke || has_empty_extent(c.spec)) continue;
+    const Problem problem = make_problem(c.spec).value();
+    std::vector<std::byte> inputs(problem.input_bytes), outputs(problem.output_bytes);
+    fill_inputs(problem, 0, inputs);
+    fill_outputs(problem, 0, inputs, outputs);
+    const auto expectation = expect(problem, inputs, {});
+    ASSERT_TRUE(expectation) << expectation.error().message;
+    for (const OutputFindings& found : judge_outputs(problem, *expectation, inputs, outputs)) EXPECT_FALSE(found.degenerate) << c.id << " " << found.name;
+  }
+}
+
+// What the tiers may cost: 569, 2162 and 164 cases when this was written.
 TEST(Suite, TiersStayWithinTheirBudgets) {
   std::map<Tier, std::size_t> count;
   std::map<Tier, double> flops;
@@ -177,7 +192,7 @@ TEST(Suite, TiersStayWithinTheirBudgets) {
     EXPECT_LE(c.flops, limit) << c.id;
   }
   EXPECT_GE(count[Tier::kSmoke], 350u);
-  EXPECT_LE(count[Tier::kSmoke], 560u);
+  EXPECT_LE(count[Tier::kSmoke], 600u);
   EXPECT_GE(count[Tier::kSmoke] + count[Tier::kFull], 1500u);
   EXPECT_LE(count[Tier::kSmoke] + count[Tier::kFull], 2800u);
   EXPECT_LE(count[Tier::kNightly], 400u);

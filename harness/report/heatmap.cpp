@@ -5,6 +5,7 @@
 #include <set>
 
 #include "report/render.hpp"
+#include "report/table.hpp"
 
 namespace concord {
 namespace {
@@ -17,19 +18,8 @@ std::string colour(double rate) {
   return fmt::format("hsl({:.0f},65%,72%)", hue);
 }
 
-std::string escaped(const std::string& s) {
-  std::string out;
-  for (char c : s) {
-    if (c == '&') out += "&amp;";
-    else if (c == '<') out += "&lt;";
-    else if (c == '>') out += "&gt;";
-    else out += c;
-  }
-  return out;
-}
-
 std::string text(int x, int y, const std::string& s, const char* anchor = "middle") {
-  return fmt::format("<text x=\"{}\" y=\"{}\" text-anchor=\"{}\">{}</text>\n", x, y, anchor, escaped(s));
+  return fmt::format("<text x=\"{}\" y=\"{}\" text-anchor=\"{}\">{}</text>\n", x, y, anchor, xml_escaped(s));
 }
 
 std::string cell(int x, int y, const Rate& rate) {
