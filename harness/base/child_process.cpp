@@ -100,7 +100,7 @@ void ChildProcess::close_pipes() {
 void ChildProcess::kill() {
   int status = 0;
   if (pid_ > 0) {
-    ::kill(pid_, SIGKILL);
+    ::kill(-pid_, SIGKILL);  // with whatever it started itself: it leads a process group of its own
     while (::waitpid(pid_, &status, 0) < 0 && errno == EINTR) {
     }
     pid_ = -1;

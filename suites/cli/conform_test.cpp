@@ -1,0 +1,147 @@
+// concord conform from the outside: exit codes, selection, resuming, outputs.
+#include <gmock/gmock.h>
+
+#include <nlohmann/json.hpp>
+
+#include "program.hpp"
+
+namespace cli_test {
+namespace {
+
+using testing::HasSubstr;
+using testing::Not;
+
+class Conform : public Scratch {
+ protected:
+  std::string out() const { return " --out " + at("out"); }
+  std::vector<std::string> lines(const std::string& name) const {
+    std::vector<std::string> all;
+    std::ifstream in(at(name));
+    for (std::string line; std::getline(in, line);) all.push_back(line);
+    return all;
+  }
+  static nlohmann::json parse(const std::string& line) { return nlohmann::json::parse(line); }
+};
+
+const std::string kAdd = "'add/N=33,R=3,in=uniform,place=1,x=bf16'";
+
+TEST_F(Conform, ASelectionThatPassesIsPartial) {
+  const Outcome o = concord("conform --backends cpu:strict --case " + kAdd + out());
+  EXPECT_EQ(o.exit, 0) << o.output;
+  EXPECT_THAT(o.output, HasSubstr("PARTIAL: 1 executed of"));
+  const auto records = lines("out/cases.jsonl");
+  ASSERT_EQ(records.size(), 1u);
+  EXPECT_EQ(parse(records[0])["status"], "PASS");
+  EXPECT_EQ(parse(records[0])["schema"], "concord.case/1");
+}
+
+TEST_F(Conform, AnAbsentDeviceEndsBeforeAnythingRuns) {
+  const Outcome o = concord("conform --backends cpu:strict,cpu:none --case " + kAdd + out());
+  EXPECT_EQ(o.exit, 3) << o.output;
+  EXPECT_THAT(o.output, HasSubstr("device.unknown"));
+  EXPECT_FALSE(fs::exists(at("out")));
+}
+
+TEST_F(Conform, WhatIsNotThereIsNotGreen) {
+  EXPECT_EQ(concord("conform --backends cpu:strict -p no_such_case" + out()).exit, 5);
+  EXPECT_EQ(concord("conform --backends cpu:strict --case add/N=1" + out()).exit, 2);
+  EXPECT_EQ(concord("conform --backends cpu:strict --format html=x" + out()).exit, 2);
+  EXPECT_EQ(concord("conform --backends cpu:strict --format jsonl" + out()).exit, 2);
+  EXPECT_EQ(concord("conform --backends cpu:strict --save some --case " + kAdd + out()).exit, 2);
+}
+
+// A plug-in of the tests that adds in F32 and nothing else, with one fault per device.
+class ConformFaulty : public Conform {
+ protected:
+  void SetUp() override {
+    Conform::SetUp();
+    ::setenv("CONCORD_BACKEND_PATH", (std::string(CONCORD_BINARY_DIR) + "/test_plugins/session").c_str(), 1);
+  }
+  void TearDown() override {
+    ::unsetenv("CONCORD_BACKEND_PATH");
+    Conform::TearDown();
+  }
+};
+
+TEST_F(ConformFaulty, EverythingUnsupportedIsNothingExecuted) {
+  const Outcome o = concord("conform --backends faulty:good --case " + kAdd + out());
+  EXPECT_EQ(o.exit, 5) << o.output;
+  EXPECT_THAT(o.output, HasSubstr("1 UNSUPPORTED"));
+}
+
+TEST_F(ConformFaulty, ACrashIsRedAndTheOtherDeviceIsJudged) {
+  const Outcome o =
+      concord("conform --backends faulty:crash,faulty:good --case 'add/N=33,R=3,in=uniform,place=0,x=f32'" + out());
+  EXPECT_EQ(o.exit, 1) << o.output;
+  EXPECT_THAT(o.output, HasSubstr("SIGABRT"));
+  EXPECT_THAT(o.output, HasSubstr("faulty:good: 1 PASS"));
+  EXPECT_THAT(o.output, HasSubstr("RED: "));
+}
+
+TEST_F(Conform, SeveralOutputsOfOneRun) {
+  const Outcome o = concord("conform --backends cpu:strict --case " + kAdd + out() +
+                            " --format terminal --format jsonl=" + at("a.jsonl") + " --format jsonl=" + at("b.jsonl"));
+  EXPECT_EQ(o.exit, 0) << o.output;
+  EXPECT_EQ(lines("a.jsonl").size(), 1u);
+  EXPECT_EQ(lines("a.jsonl"), lines("b.jsonl"));
+  EXPECT_THAT(o.output, HasSubstr("cpu:strict: 1 PASS"));
+}
+
+TEST_F(Conform, ResumeDropsATornLineAndRunsTheRest) {
+  const std::string arguments = "conform --backends cpu:strict --op add";
+  ASSERT_EQ(concord(arguments + out()).exit, 0);
+  const auto all = lines("out/cases.jsonl");
+  ASSERT_GT(all.size(), 5u);
+  std::string some;
+  for (std::size_t i = 0; i < 3; ++i) some += all[i] + "\n";
+  write("out/cases.jsonl", some + all[3].substr(0, 50));
+  EXPECT_EQ(concord(arguments + out()).exit, 2) << "the folder holds a run";
+  EXPECT_EQ(concord("conform --backends cpu:strict --op gelu --resume " + at("out")).exit, 2) << "another plan";
+  const Outcome o = concord(arguments + " --resume " + at("out"));
+  EXPECT_EQ(o.exit, 0) << o.output;
+  const auto again = lines("out/cases.jsonl");
+  ASSERT_EQ(again.size(), all.size());
+  for (std::size_t i = 0; i < all.size(); ++i)
+    EXPECT_EQ(parse(again[i])["evidence"]["output_digest"], parse(all[i])["evidence"]["output_digest"]);
+}
+
+TEST_F(Conform, FromRepeatsWhatDidNotPass) {
+  ASSERT_EQ(concord("conform --backends cpu:strict --op add" + out()).exit, 0);
+  EXPECT_EQ(concord("conform --from " + at("out/cases.jsonl") + " --out " + at("again")).exit, 5) << "nothing failed";
+  auto records = lines("out/cases.jsonl");
+  nlohmann::json failed = parse(records[2]);
+  failed["status"] = "FAIL";
+  write("old.jsonl", records[0] + "\n" + failed.dump() + "\n");
+  const Outcome o = concord("conform --from " + at("old.jsonl") + " --out " + at("again"));
+  EXPECT_EQ(o.exit, 0) << o.output;
+  const auto repeated = lines("again/cases.jsonl");
+  ASSERT_EQ(repeated.size(), 1u);
+  EXPECT_EQ(parse(repeated[0])["id"], failed["id"]);
+  EXPECT_EQ(parse(repeated[0])["device"], "cpu:strict");
+  write("bad.jsonl", "{}\n");
+  EXPECT_EQ(concord("conform --from " + at("bad.jsonl") + " --out " + at("third")).exit, 2);
+}
+
+TEST_F(Conform, AnInterruptionIsResumable) {
+  const std::string arguments = "conform --backends cpu:strict --tier full --op matmul";
+  const std::string program =
+      "timeout --preserve-status -s INT 1 " + kProgram + " " + arguments + out() + " >" + at("log") + " 2>&1";
+  const int status = std::system(("cd " + kSource + " && " + program).c_str());
+  ASSERT_TRUE(WIFEXITED(status));
+  EXPECT_EQ(WEXITSTATUS(status), 130);
+  std::string log;
+  for (const std::string& line : lines("log")) log += line;
+  EXPECT_THAT(log, HasSubstr("--resume " + at("out")));
+  EXPECT_GT(lines("out/cases.jsonl").size(), 0u);
+}
+
+// A default run names the devices that it found, and says why the reference is not among them.
+TEST_F(Conform, TheReferenceIsLeftOutAndSaysSo) {
+  const Outcome o = concord("conform --case " + kAdd + out());
+  EXPECT_THAT(o.output, HasSubstr("the device \"reference\" was left out"));
+  for (const std::string& line : lines("out/cases.jsonl")) EXPECT_NE(parse(line)["device"], "reference");
+  EXPECT_EQ(concord("conform --backends reference --case " + kAdd + " --out " + at("named")).exit, 0);
+}
+
+}  // namespace
+}  // namespace cli_test
