@@ -5,7 +5,6 @@
 #include <sys/resource.h>
 #include <unistd.h>
 
-#include <algorithm>
 #include <csignal>
 #include <filesystem>
 #include <memory>
@@ -60,6 +59,7 @@ void run_one(const Options& options, Context& context) {
   if (!check) return context.fail(check.error());
   const rlimit none{0, 0};
   ::setrlimit(RLIMIT_CORE, &none);
+  ::prctl(PR_SET_PDEATHSIG, SIGKILL);  // a check that hangs must not outlive the program that watches it
   // The protocol keeps the real standard output to itself; whatever a library prints goes to standard error.
   std::FILE* out = ::fdopen(::dup(STDOUT_FILENO), "w");
   ::dup2(STDERR_FILENO, STDOUT_FILENO);

@@ -49,3 +49,5 @@ file(STRINGS ${SOURCE}/docs/examples/out-of-tree-backend/example.lock count REGE
 string(REPLACE "count " "" count "${count}")
 file(COPY ${SOURCE}/docs/examples/out-of-tree-backend/example.lock DESTINATION ${prefix}/share/concord/suites/required)
 step("conform" 0 "GREEN: ${count} executed of ${count} required on example:scalar" ${program} conform --backends example:scalar --tier smoke --out ${work}/run)
+step("submit" 0 "bundle" ${program} submit ${work}/run --out ${work}/bundle)
+step("judge elsewhere, without the device" 0 "GREEN: ${count} executed of ${count} required" ${BUILD}/bin/concord judge ${work}/bundle --lists ${SOURCE}/docs/examples/out-of-tree-backend)
