@@ -76,26 +76,40 @@ std::uint64_t sweep_bytes_for(const DeviceFacts& device) {
   return cache > 0 ? 2 * cache : kSweepElsewhere;
 }
 
+namespace {
+
+// ARGMAX over [rows, columns] of the first of these dtypes that the device takes; the buffers are still missing.
+Result<concord_call> sweep_call(Device& device, std::uint64_t bytes, std::uint64_t& element) {
+  Status can;
+  for (const DType dtype : {DType::kF32, DType::kBF16, DType::kF16}) {
+    element = dtype == DType::kF32 ? 4 : 2;
+    const auto columns = static_cast<std::int64_t>((bytes + element * kRows - 1) / (element * kRows));
+    concord_call call = make_call(CONCORD_OP_ARGMAX);
+    call.n_in = call.n_out = 1;
+    call.in[0] = tensor_of(dtype, {kRows, std::max<std::int64_t>(1, columns)}, Buffer());
+    call.out[0] = tensor_of(DType::kI32, {kRows}, Buffer());
+    if (can = device.supports(call); can) return call;
+  }
+  return fail(ErrorKind::kUnsupported, "bench.no_sweep",
+              fmt::format("{} has no ARGMAX, by which its caches are swept: measure with --cache warm ({})",
+                          device.facts().id, can.error().message));
+}
+
+}  // namespace
+
 Result<CacheSweep> CacheSweep::create(Device& device, std::uint64_t bytes) {
   CacheSweep s;
-  s.device_ = &device;
-  const auto columns = std::max<std::int64_t>(1, static_cast<std::int64_t>((bytes + 4 * kRows - 1) / (4 * kRows)));
-  s.bytes_ = static_cast<std::uint64_t>(columns) * kRows * 4;
-  s.call_ = make_call(CONCORD_OP_ARGMAX);
-  s.call_.n_in = s.call_.n_out = 1;
+  std::uint64_t element = 0;
+  CONCORD_TRY(s.call_, sweep_call(device, bytes, element));
+  const std::uint64_t row = static_cast<std::uint64_t>(s.call_.in[0].dims[1]) * element;
+  s.device_ = &device, s.bytes_ = row * kRows;
   CONCORD_TRY(s.values_, device.allocate(s.bytes_));
-  CONCORD_TRY(s.largest_, device.allocate(kRows * 4));
-  s.call_.in[0] = tensor_of(DType::kF32, {kRows, columns}, s.values_);
-  s.call_.out[0] = tensor_of(DType::kI32, {kRows}, s.largest_);
-  if (const Status can = device.supports(s.call_); !can)
-    return fail(ErrorKind::kUnsupported, "bench.no_sweep",
-                fmt::format("{} has no ARGMAX of F32, by which its caches are swept: measure with --cache warm ({})",
-                            device.facts().id, can.error().message));
-  // Memory that was never written may be one page of zeros, mapped everywhere, which no cache would notice.
-  const std::vector<float> ones(static_cast<std::size_t>(columns), 1.0f);
-  for (std::int64_t row = 0; row < kRows; ++row)
-    CONCORD_CHECK(
-        device.upload(s.values_, static_cast<std::uint64_t>(row * columns) * 4, std::as_bytes(std::span(ones))));
+  CONCORD_TRY(s.largest_, device.allocate(kRows * sizeof(std::int32_t)));
+  s.call_.in[0].buffer = s.values_.get(), s.call_.out[0].buffer = s.largest_.get();
+  // Memory that was never written may be one page of zeros, mapped everywhere, which no cache would notice. These bytes
+  // are a small positive number in each of the dtypes.
+  const std::vector<std::byte> numbers(row, std::byte{0x3c});
+  for (std::uint64_t i = 0; i < kRows; ++i) CONCORD_CHECK(device.upload(s.values_, i * row, numbers));
   return s;
 }
 

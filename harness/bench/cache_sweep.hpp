@@ -17,7 +17,7 @@ inline constexpr std::uint64_t kSweepElsewhere = std::uint64_t{512} << 20;
 std::uint64_t sweep_bytes_for(const DeviceFacts& device);
 bool runs_on_this_processor(const DeviceFacts& device);  // backends cpu and reference
 
-// A buffer of that size, filled, which the device reads from end to end: ARGMAX of F32, which writes next to nothing,
+// A buffer of that size, filled, which the device reads from end to end: ARGMAX of F32, BF16 or F16, which writes next to nothing,
 // so that no modified lines are left for the timed call to write back.
 class CacheSweep {
  public:

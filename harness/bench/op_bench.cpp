@@ -38,8 +38,20 @@ struct Work {
 struct Prepared {
   std::size_t index = 0;
   Problem problem;
-  std::vector<std::byte> inputs;
-  std::map<MathMode, Expectation> expectations;
+  // Those that are timed, and others of the same kind for the call that shows that they are computed.
+  struct Data {
+    std::vector<std::byte> inputs;
+    std::map<MathMode, Expectation> expectations;
+
+    Wanted wanted(const MathMode& mode) const { return {inputs, &expectations.at(mode)}; }
+    Status expect(const Problem& problem, const MathMode& mode) {
+      if (expectations.contains(mode)) return {};
+      CONCORD_TRY(Expectation expected, conformance::expect(problem, inputs, mode));
+      expectations.emplace(mode, std::move(expected));
+      return {};
+    }
+  };
+  Data timed, fresh;
 };
 
 DType activations_of(const conformance::CaseSpec& spec) {
@@ -103,7 +115,7 @@ Status time_case(Work& work, const Prepared& p, OpMeasurement& m) {
   if (m.cache == Cache::kCold) {
     CONCORD_TRY(sweep, sweep_of(work, m.device_index));
   }
-  CONCORD_TRY(OpSampler sampler, OpSampler::create(*open.device, p.problem, p.inputs, sweep));
+  CONCORD_TRY(OpSampler sampler, OpSampler::create(*open.device, p.problem, p.timed.inputs, sweep));
   CONCORD_CHECK(sampler.calibrate(std::max(o.sample_seconds, 100 * work.report.timer), most_calls(p.problem, m.cache)));
   m.calls = sampler.calls(), m.copies = sampler.copies(), m.bytes_between = sampler.bytes_between();
   m.epoch = work.report.peaks.epoch();
@@ -112,8 +124,9 @@ Status time_case(Work& work, const Prepared& p, OpMeasurement& m) {
   CONCORD_CHECK(take_samples(work, name, sampler, m, kept));
   CONCORD_TRY(kept.unverified, sampler.other_outputs());
   CONCORD_TRY(const std::string changed, sampler.changed_input());
-  m.verification = verify(p.problem, p.expectations.at(open.mode), p.inputs, kept, sampler.witnessed(), changed,
-                          witness_of(o, device));
+  CONCORD_TRY(kept.fresh, sampler.outputs_of(p.fresh.inputs, 1));
+  m.verification = verify(p.problem, p.timed.wanted(open.mode), p.fresh.wanted(open.mode), kept, sampler.witnessed(),
+                          changed, witness_of(o, device));
   m.interval = median_interval(m.samples);
   m.sufficient = is_sufficient(m.interval, o.limits);
   return {};
@@ -137,10 +150,8 @@ void withhold(OpMeasurement& m) {
 Status measure(Work& work, Prepared& p, std::size_t device, Cache cache) {
   OpMeasurement m = blank(work, p, device, cache);
   OpenDevice& open = work.devices[device];
-  if (!p.expectations.contains(open.mode)) {
-    CONCORD_TRY(Expectation expected, conformance::expect(p.problem, p.inputs, open.mode));
-    p.expectations.emplace(open.mode, std::move(expected));
-  }
+  CONCORD_CHECK(p.timed.expect(p.problem, open.mode));
+  CONCORD_CHECK(p.fresh.expect(p.problem, open.mode));
   if (const Status timed = time_case(work, p, m); !timed) {
     if (timed.error().kind == ErrorKind::kInterrupted) return timed;
     m.verification = refused(p.problem, timed.error());
@@ -156,7 +167,7 @@ std::string why_skipped(const Problem& problem) {
   const double memory = static_cast<double>(::sysconf(_SC_PHYS_PAGES)) * static_cast<double>(::sysconf(_SC_PAGESIZE));
   // Inputs and outputs on this side and on the device's, the weight in two forms; the oracle's values and bounds, three
   // float64 numbers for an output of two bytes.
-  const double needed = 3 * static_cast<double>(problem.input_bytes) + 17 * static_cast<double>(problem.output_bytes);
+  const double needed = 4 * static_cast<double>(problem.input_bytes) + 34 * static_cast<double>(problem.output_bytes);
   if (needed <= 0.75 * memory) return {};
   return fmt::format("it needs about {:.1f} GiB of memory, more than three quarters of this machine's",
                      needed / (1u << 30));
@@ -177,8 +188,10 @@ Status run_case(Work& work, std::size_t index) {
   p.index = index;
   CONCORD_TRY(p.problem, conformance::make_problem(o.cases[index].spec));
   if (const std::string why = why_skipped(p.problem); !why.empty()) return skip(work, p, why), Status{};
-  p.inputs.resize(p.problem.input_bytes);
-  conformance::fill_inputs(p.problem, o.seed, p.inputs);
+  for (const auto& [data, seed] : {std::pair{&p.timed, o.seed}, std::pair{&p.fresh, ~o.seed}}) {
+    data->inputs.resize(p.problem.input_bytes);
+    conformance::fill_inputs(p.problem, seed, data->inputs);
+  }
   for (std::size_t d = 0; d < work.devices.size(); ++d)
     for (const Cache cache : o.caches) {
       if (work.stop)

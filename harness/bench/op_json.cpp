@@ -49,7 +49,7 @@ OrderedJson measurement_json(const OpBenchReport& r, const OpMeasurement& m) {
     j["peaks"] = m.epoch;
     if (m.peak.first) j["arithmetic"] = arithmetic_name(*m.peak.first);
   }
-  j["first_call"] = to_json(v.first), j["last_call"] = to_json(v.last);
+  j["first_call"] = to_json(v.first), j["last_call"] = to_json(v.last), j["call_on_other_inputs"] = to_json(v.fresh);
   return j;
 }
 

@@ -25,6 +25,17 @@ Result<OpOperands> OpOperands::create(Device& device, const Problem& problem, st
   return o;
 }
 
+Status OpOperands::refill(std::span<const std::byte> inputs) {
+  host_ = inputs;
+  CONCORD_CHECK(device_->upload(inputs_, 0, inputs));
+  if (problem_->weight) {
+    weight_ = {};
+    CONCORD_TRY(weight_, device_->create_weight(conformance::weight_desc(*problem_->weight, inputs)));
+  }
+  for (Output& o : outputs_) o.call = bind(o.buffer);
+  return {};
+}
+
 concord_call OpOperands::bind(const Buffer& outputs) const {
   concord_call call = problem_->call;
   call.weight = weight_.get();

@@ -22,6 +22,8 @@ class OpOperands {
   // Guards, the poison of that repetition, and initial contents.
   Status prepare(std::size_t arena, unsigned repetition);
   Result<std::vector<std::byte>> download(std::size_t arena);
+  // Other inputs and another weight into the same buffers; every arena's call is on them from then on.
+  Status refill(std::span<const std::byte> inputs);
   // The first input that no longer holds what was uploaded; empty: none.
   Result<std::string> changed_input();
 

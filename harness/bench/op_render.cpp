@@ -22,7 +22,11 @@ std::string time_text(double seconds) {
   if (seconds < 1e-3) return fmt::format("{:.2f} us", seconds * 1e6);
   return seconds < 1 ? fmt::format("{:.3f} ms", seconds * 1e3) : fmt::format("{:.3f} s", seconds);
 }
-std::string share_text(double share) { return share > 0 ? fmt::format("{:.1f} %", 100 * share) : "-"; }
+std::string share_text(double share, const char* doubt) {
+  return share > 0 ? fmt::format("{:.1f} %{}", 100 * share, doubt) : "-";
+}
+// Peaks that were measured beside other programs are too low, and shares of them too high.
+bool is_busy(const OpBenchReport& report, const OpMeasurement& m) { return report.peaks.others(m.epoch) > kBusy; }
 std::string giga(double rate) { return rate > 0 ? fmt::format("{:.2f}", rate / kGiga) : "-"; }
 std::string interval_text(const MedianInterval& i) {
   if (i.coverage == 0) return "-";
@@ -40,10 +44,12 @@ Cells cells_of(const OpBenchReport& report, const OpMeasurement& m) {
     return c;
   }
   const OpRates r = report.rates(m);
+  const char* doubt = is_busy(report, m) ? "?" : "";
   c[2] = time_text(m.interval.median), c[3] = interval_text(m.interval);
   c[4] = fmt::format("{} x {}", m.samples.size(), m.calls);
-  c[5] = giga(r.flops), c[6] = share_text(r.of_flops), c[7] = giga(r.bytes), c[8] = share_text(r.of_bytes);
-  c[9] = share_text(r.of_roofline);
+  c[5] = giga(r.flops), c[6] = share_text(r.of_flops, doubt), c[7] = giga(r.bytes),
+  c[8] = share_text(r.of_bytes, doubt);
+  c[9] = share_text(r.of_roofline, doubt);
   if (!m.sufficient) c[11] = std::string("INSUFFICIENT");
   return c;
 }
@@ -52,7 +58,7 @@ std::string line_of(const Cells& cells) {
   std::string out = "  ";
   for (std::size_t i = 0; i < kColumns; ++i) {
     if (i < 2)
-      out += fmt::format("{:<{}}", cells[i], kWidths[i]);
+      out += fmt::format("{:<{}} ", cells[i], kWidths[i]);
     else if (i + 1 < kColumns)
       out += fmt::format("{:>{}}", cells[i], kWidths[i]);
     else if (!cells[i].empty())
@@ -89,8 +95,10 @@ std::string peaks_text(const OpBenchReport& r) {
     for (const auto& [key, before] : r.peaks.begin_of(e)) out += peak_text(key, before, r.peaks.end_of(e).at(key));
   }
   if (others > kBusy)
-    out += fmt::format("WARNING   other programs used up to {:.0f} % of the processors during the measurement\n",
-                       100 * others);
+    out += fmt::format(
+        "WARNING   other programs used up to {:.0f} % of the processors during the measurement: shares marked ? are of "
+        "peaks that this made too low\n",
+        100 * others);
   return out;
 }
 

@@ -135,15 +135,14 @@ Status OpSampler::make_copies(std::size_t count) {
 }
 
 // The first call of a sample finds the code swept out as well, so that one call alone says too much of the others. Ends
-// at a number that is enough twice, or nearly,, since the first call of all may set things up.
+// at a number that is enough twice, or nearly, since the first call of all may set things up.
 Status OpSampler::calibrate_cold(double seconds, std::size_t most) {
   for (int held = 0; held < 2;) {
     CONCORD_TRY(const double all, run(Verify::kNone, 0));
     const std::size_t wanted = calls_for(seconds, all / static_cast<double>(calls_), most);
-    if (wanted > calls_ + calls_ / 4)
-      CONCORD_CHECK(make_copies(wanted));
-    else
-      ++held;
+    const bool more = wanted > calls_ + calls_ / 4;
+    held += !more;
+    if (more) CONCORD_CHECK(make_copies(wanted));
   }
   return {};
 }
@@ -159,6 +158,15 @@ Result<std::vector<std::byte>> OpSampler::verified_outputs() {
 Result<std::vector<std::byte>> OpSampler::other_outputs() {
   if (calls_ < 2) return std::vector<std::byte>();
   return copies_.front().download(0);  // the verified ones are in the second arena, or in the last copy
+}
+
+Result<std::vector<std::byte>> OpSampler::outputs_of(std::span<const std::byte> inputs, unsigned repetition) {
+  OpOperands& copy = copies_.front();
+  CONCORD_CHECK(copy.refill(inputs));
+  CONCORD_CHECK(copy.prepare(0, repetition));
+  CONCORD_CHECK(call({0, 0}));
+  CONCORD_CHECK(device_->synchronize());
+  return copy.download(0);
 }
 
 Result<std::string> OpSampler::changed_input() {

@@ -43,6 +43,9 @@ class OpSampler {
   // Another arena that timed calls wrote to, not poisoned for them; empty where there is none.
   Result<std::vector<std::byte>> other_outputs();
   Result<std::string> changed_input();  // over all copies
+  // One more call, not timed but witnessed: on other inputs, in the buffers of the timed calls. A device that gives
+  // back what it computed before is fast, and right until here. Nothing can be sampled afterwards.
+  Result<std::vector<std::byte>> outputs_of(std::span<const std::byte> inputs, unsigned repetition);
 
   std::size_t calls() const { return calls_; }
   std::size_t copies() const { return copies_.size(); }

@@ -18,12 +18,15 @@ std::string digest_of(const Problem& problem, std::span<const std::byte> arena) 
   return hex(hash.finish());
 }
 
-// Of the first and the last call: what is wrong by itself before what is only different.
-Decision worse_of(const Decision& first, Decision last) {
-  const auto alone = [](const Decision& d) { return d.status != CaseStatus::kPass && d.check != "determinism"; };
-  if (alone(first)) return first;
-  if (last.status != CaseStatus::kPass) last.reason = fmt::format("last timed call: {}", last.reason);
-  return alone(last) || first.status == CaseStatus::kPass ? last : first;
+// Of several calls: what is wrong by itself before what is only different.
+Decision worst_of(const std::vector<std::pair<const char*, Decision>>& calls) {
+  for (const bool alone : {true, false})
+    for (auto [name, d] : calls) {
+      if (d.status == CaseStatus::kPass || (alone && d.check == "determinism")) continue;
+      d.reason = fmt::format("{}: {}", name, d.reason);
+      return d;
+    }
+  return calls.front().second;
 }
 
 Outcome outcome_of(const Error& error) {
@@ -42,15 +45,14 @@ Outcome outcome_of(const Error& error) {
 
 }  // namespace
 
-Verification verify(const Problem& problem, const conformance::Expectation& expectation,
-                    std::span<const std::byte> inputs, const TimedOutputs& outputs, const Witnessed& witnessed,
-                    const std::string& changed_input, const std::string& witness) {
+Verification verify(const Problem& problem, const Wanted& timed, const Wanted& fresh, const TimedOutputs& outputs,
+                    const Witnessed& witnessed, const std::string& changed_input, const std::string& witness) {
   Evidence common;
   common.outcome = Outcome::kCompleted;
   common.kernel = witnessed.kernel, common.fallbacks = witnessed.fallbacks, common.declared = witnessed.declared;
   common.other_kernels.assign(witnessed.others.begin(), witnessed.others.end());
   common.changed_input = changed_input;
-  common.math_mode = expectation.mode.name();
+  common.math_mode = timed.expectation->mode.name();
   const std::string first = digest_of(problem, outputs.first);
   const auto repeat = [&](const std::vector<std::byte>& arena) {
     if (arena.empty()) return;
@@ -59,18 +61,23 @@ Verification verify(const Problem& problem, const conformance::Expectation& expe
   };
   repeat(outputs.last);
   repeat(outputs.unverified);
-  Verification v{common, common, {}};
-  v.first.output_digest = first, v.last.output_digest = digest_of(problem, outputs.last);
-  v.first.outputs = judge_outputs(problem, expectation, inputs, outputs.first);
-  v.last.outputs = judge_outputs(problem, expectation, inputs, outputs.last);
-  v.decision = worse_of(decide(problem.spec, v.first, witness), decide(problem.spec, v.last, witness));
+  const auto judged = [&](const Wanted& wanted, const std::vector<std::byte>& arena) {
+    Evidence e = common;
+    e.output_digest = digest_of(problem, arena);
+    e.outputs = judge_outputs(problem, *wanted.expectation, wanted.inputs, arena);
+    return e;
+  };
+  Verification v{judged(timed, outputs.first), judged(timed, outputs.last), judged(fresh, outputs.fresh), {}};
+  v.decision = worst_of({{"first timed call", decide(problem.spec, v.first, witness)},
+                         {"last timed call", decide(problem.spec, v.last, witness)},
+                         {"call on other inputs", decide(problem.spec, v.fresh, witness)}});
   return v;
 }
 
 Verification refused(const Problem& problem, const Error& error) {
   Evidence e;
   e.outcome = outcome_of(error), e.message = error.to_string();
-  return {e, e, decide(problem.spec, e)};
+  return {e, e, e, decide(problem.spec, e)};
 }
 
 }  // namespace concord::bench

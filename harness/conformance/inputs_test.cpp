@@ -86,9 +86,12 @@ struct Golden {
 };
 constexpr Golden kGolden[] = {
     {"add/N=111,R=3,in=uniform,place=0,x=f32", "fa92d4e7a248b50757f72c6bd06be6a9b8b642788cda5e6ddf4a7f693e4c2059"},
-    {"matmul/K=133,M=9,N=18,bias=1,fuse=plus,in=gaussian,place=0,w=u4g32z,x=bf16", "c90d149ea9bab3cb4c5ae929c9f5a11e9f157296f1eadf882523290840f27e38"},
-    {"attention/D=18,G=2,H=4,L=37,P=45,S=2,T=6,in=heavy,kv=i8,x=f16", "16ea55d752f90734db65d85855469438056f4fcf937fbce7cd0e87f3c15768ca"},
-    {"rope/D=16,H=3,P=20,T=9,in=gaussian,place=0,x=f32", "836c91076d3a0ab4af3d29bfe32cf7f801ad3525f50483b271af92fe0fbf2efd"},
+    {"matmul/K=133,M=9,N=18,bias=1,fuse=plus,in=gaussian,place=0,w=u4g32z,x=bf16",
+     "c90d149ea9bab3cb4c5ae929c9f5a11e9f157296f1eadf882523290840f27e38"},
+    {"attention/D=18,G=2,H=4,L=37,P=45,S=2,T=6,in=heavy,kv=i8,x=f16",
+     "16ea55d752f90734db65d85855469438056f4fcf937fbce7cd0e87f3c15768ca"},
+    {"rope/D=16,H=3,P=20,T=9,in=gaussian,place=0,x=f32",
+     "836c91076d3a0ab4af3d29bfe32cf7f801ad3525f50483b271af92fe0fbf2efd"},
 };
 
 TEST(Inputs, AreTheSameBitsForEveryNumberOfThreads) {
