@@ -26,7 +26,7 @@ Status add_witnesses(OpArguments& a, conformance::Tier tier) {
   CONCORD_TRY(const auto lists, conformance::load_required());
   for (const std::string& device : a.options.devices) {
     CONCORD_TRY(const auto list, conformance::required_for(lists, device, tier));
-    if (list) a.options.witness.emplace_back(device, list->witness);
+    if (list) a.options.witness.emplace_back(device, list->witness_for(device));
   }
   return {};
 }

@@ -27,7 +27,7 @@ struct Options {
   std::uint64_t seed = 0;
   unsigned threads = 0, repeats = 1;
   double timeout = 60;
-  std::string save = "incorrect", out, resume, from;
+  std::string save = "incorrect", out, resume, from, lists;
   std::vector<std::string> formats;
 };
 
@@ -129,10 +129,10 @@ Status load_rules(const Options& o, const Selection& selection, Conformance& c) 
   c.tier = selection.tier;
   CONCORD_TRY(c.settings.waivers, load_waivers());
   if (selection.ad_hoc() || o.seed != 0) return {};  // lists speak of the suite's cases with the data of seed 0, and of nothing else
-  CONCORD_TRY(c.lists, load_required());
+  CONCORD_TRY(c.lists, load_required(o.lists));
   for (const std::string& device : c.settings.devices) {
     CONCORD_TRY(const auto list, required_for(c.lists, device, c.tier));
-    if (list) c.settings.witness.emplace_back(device, list->witness);
+    if (list) c.settings.witness.emplace_back(device, list->witness_for(device));
   }
   return {};
 }
@@ -215,6 +215,7 @@ void add_conform_command(CLI::App& root, Context& context) {
   c->add_option("--timeout", o->timeout, "Seconds for one case on one device")->check(CLI::Range(0.01, 86'400.0))->capture_default_str();
   c->add_option("--repeats", o->repeats, "Further runs of each case, compared bit by bit")->check(CLI::Range(1, 10'000))->capture_default_str();
   c->add_option("--save", o->save, "Whose outputs are kept: none, incorrect, all")->capture_default_str();
+  c->add_option("--lists", o->lists, "Folder with required lists, instead of the suite's own")->check(CLI::ExistingDirectory);
   c->add_option("--format", o->formats, format_help())->allow_extra_args(false);
   auto* out = c->add_option("--out", o->out, "Folder for the journal and outputs (default: results/local/conform-<time>)");
   c->add_option("--resume", o->resume, "Continue an interrupted run in this folder, with the same arguments")->excludes(out);

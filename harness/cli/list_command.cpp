@@ -113,7 +113,7 @@ Status run_list(const ListOptions& o) {
 struct PlanOptions {
   CaseArguments cases;
   bool json = false;
-  std::string lock, witness;
+  std::string lock, lists, witness;
 };
 
 struct Unsupported {
@@ -226,11 +226,11 @@ Status write_list(const PlanOptions& o, const SelectedCases& selected, const std
   if (!s.ids.empty() || !s.families.empty() || !s.operators.empty() || !s.pattern.empty() || s.ad_hoc())
     return fail(ErrorKind::kUsage, "plan.partial_list", "a required list is of a whole tier: use --lock with --tier and --backends only");
   if (o.witness.empty())
-    return fail(ErrorKind::kUsage, "plan.no_witness", "--lock needs --witness PATTERN, a regular expression that every kernel's name must match, such as \"^[a-z_]+: cpu avx2\"");
+    return fail(ErrorKind::kUsage, "plan.no_witness", "--lock needs --witness PATTERN, globs that every kernel's name must match, such as \"*: cpu {variant} *\"");
   if (o.lock.empty() || o.lock.find_first_not_of("abcdefghijklmnopqrstuvwxyz0123456789._-") != std::string::npos)
     return fail(ErrorKind::kUsage, "plan.bad_name", fmt::format("\"{}\" is no name of a list; expected a word of [a-z0-9._-]", printable(o.lock)));
   CONCORD_TRY(const RequiredList list, make_list(o, selected, plans));
-  const std::filesystem::path file = std::filesystem::path(conformance::data_folder("required")) / (o.lock + ".lock");
+  const std::filesystem::path file = std::filesystem::path(o.lists.empty() ? conformance::data_folder("required") : o.lists) / (o.lock + ".lock");
   std::error_code ignored;
   std::filesystem::create_directories(file.parent_path(), ignored);
   CONCORD_CHECK(write_atomically(file, list.to_text()));
@@ -242,7 +242,7 @@ Status run_plan(const PlanOptions& o) {
   CONCORD_TRY(const SelectedCases selected, open_cases(o.cases));
   const Backends backends = Backends::discover();
   CONCORD_TRY(const std::vector<std::string> devices, choose_case_devices(backends, o.cases));
-  CONCORD_TRY(const std::vector<RequiredList> lists, conformance::load_required());
+  CONCORD_TRY(const std::vector<RequiredList> lists, conformance::load_required(o.lists));
   std::vector<DevicePlan> plans;
   for (const std::string& id : devices) {
     CONCORD_TRY(DevicePlan plan, plan_device(backends, id, selected, lists));
@@ -279,8 +279,9 @@ void add_plan_command(CLI::App& root, Context& context) {
   add_case_options(*command, options->cases);
   add_device_option(*command, options->cases);
   command->add_flag("--json", options->json, "Print one JSON document");
-  command->add_option("--lock", options->lock, "Write suites/required/NAME.lock: the cases of the tier that all of the devices support");
-  command->add_option("--witness", options->witness, "With --lock: a regular expression that every kernel's name must match");
+  command->add_option("--lists", options->lists, "Folder with required lists, read and written instead of the suite's own")->check(CLI::ExistingDirectory);
+  command->add_option("--lock", options->lock, "Write NAME.lock into the folder of required lists: the cases of the tier that all of the devices support");
+  command->add_option("--witness", options->witness, "With --lock: globs that every kernel's name must match, separated by \" | \"");
   command->callback([options, &context] {
     if (const auto done = run_plan(*options); !done) context.fail(done.error());
   });

@@ -46,7 +46,9 @@ struct Decision {
   std::string check;   // outcome, refusal, witness, fallback, guard, input, unwritten, nonfinite, exact, bound, probable, degenerate, determinism, none
   std::string reason;  // one sentence
 };
-// witness_pattern: an ECMAScript regular expression that the kernel's name must match; empty: any name that begins with the operator's.
+// The kernel's name must begin with the operator's and a colon, and match witness_pattern (required.hpp) where there is one.
+// Globs over the whole name of a kernel, separated by " | ": any of them will do.
+bool witness_matches(std::string_view pattern, std::string_view kernel);
 Decision decide(const CaseSpec& spec, const Evidence& evidence, const std::string& witness_pattern = {});
 
 OrderedJson to_json(const Evidence& evidence);

@@ -23,7 +23,7 @@ Ground ground_of(const JudgedBundle& b, const Trust& trust, const JudgeSettings&
   g.memory_limit = machine().memory_bytes / 8;  // the oracle holds an output four times in float64
   for (const std::string& device : b.bundle.manifest.devices)
     for (const RequiredList& list : trust.lists)
-      if (list.tier == b.bundle.manifest.tier && list.covers(device)) g.witness[device] = list.witness;
+      if (list.tier == b.bundle.manifest.tier && list.covers(device)) g.witness[device] = list.witness_for(device);
   std::set<std::string> days;
   for (const CaseRecord& r : b.contents.records) days.insert(day_of(r));
   g.days.assign(days.begin(), days.end());

@@ -115,7 +115,7 @@ bool CaseRun::first(Device& device) {
   set_outcome(e, result.status);
   count_fallbacks(device, before);
   e.kernel = result.kernel, e.seconds = result.seconds;
-  e.declared = std::min<std::uint32_t>(result.declared, CONCORD_RUN_TO_RUN_VARYING);
+  e.declared = result.declared;
   if (!prepared || (e.outcome != Outcome::kCompleted && e.outcome != Outcome::kRefused)) return false;
   const Result<std::string> changed = run_->changed_input();
   if (changed)

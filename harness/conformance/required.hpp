@@ -11,7 +11,7 @@ namespace concord::conformance {
 // # concord required cases, version 1
 // devices cpu:avx512 cpu:avx2 cpu:strict      (ids; a last component may be *)
 // tier smoke
-// witness ^[a-z_]+: cpu (avx512|avx2|strict)\b   (regular expression that each kernel's name must match)
+// witness *: cpu {variant} *   (globs that the name of each kernel must match, separated by " | "; {variant}: what follows the colon of the device's id)
 // count 312
 // sha256 <of the ids, each followed by a newline>
 // <one id a line, sorted>
@@ -24,6 +24,7 @@ struct RequiredList {
   std::string digest;  // hex
 
   bool covers(const std::string& device) const;
+  std::string witness_for(const std::string& device) const;  // the pattern, with {variant} replaced
   std::string to_text() const;
   // Errors: lock.* with the line: syntax, version, count, digest, order, duplicate, a bad id or regular expression.
   static Result<RequiredList> parse(std::string_view text, const std::string& file);

@@ -160,7 +160,7 @@ Status check_statuses(const Run& run, const OperatorSuite& suite) {
     const Json facts = run.environment["devices"][device];
     if (facts.is_object()) ground.modes[device] = MathMode::from_features(facts.value("features", ""));
     for (const RequiredList& list : run.lists)
-      if (list.covers(device)) ground.witness[device] = list.witness;
+      if (list.covers(device)) ground.witness[device] = list.witness_for(device);
   }
   std::set<std::string> days;
   for (const CaseRecord& r : run.records) days.insert(day_of(r));

@@ -100,23 +100,6 @@ bool excuses(const Waiver& w, const Evidence& evidence, const Decision& d) {
 
 }  // namespace
 
-bool glob_matches(std::string_view pattern, std::string_view text) {
-  std::size_t p = 0, t = 0, star = std::string_view::npos, resume = 0;
-  while (t < text.size()) {
-    if (p < pattern.size() && pattern[p] == '*') {
-      star = p++, resume = t;  // first try: the star stands for nothing
-    } else if (p < pattern.size() && (pattern[p] == '?' || pattern[p] == text[t])) {
-      ++p, ++t;
-    } else if (star != std::string_view::npos) {
-      p = star + 1, t = ++resume;  // the last star takes one more; earlier stars never need to
-    } else {
-      return false;
-    }
-  }
-  while (p < pattern.size() && pattern[p] == '*') ++p;
-  return p == pattern.size();
-}
-
 bool Waiver::matches(const std::string& case_id, const std::string& device) const {
   return glob_matches(cases, case_id) && std::ranges::any_of(devices, [&](const std::string& d) { return glob_matches(d, device); });
 }

@@ -4,6 +4,7 @@
 #include <string_view>
 #include <vector>
 
+#include "base/glob.hpp"
 #include "conformance/evidence.hpp"
 
 namespace concord::conformance {
@@ -20,9 +21,6 @@ struct Waiver {
   bool matches(const std::string& case_id, const std::string& device) const;
   bool expired(const std::string& today) const { return today > expires; }  // ISO dates order as text
 };
-
-// * stands for any characters, also none; ? for one. Linear in the text for each star, no recursion.
-bool glob_matches(std::string_view pattern, std::string_view text);
 
 // The waivers of one file. Errors: waiver.*.
 Result<std::vector<Waiver>> parse_waivers(std::string_view text, const std::string& file);

@@ -53,7 +53,7 @@ Result<Outcome> execute(const Arguments& a) {
   CONCORD_TRY(settings.waivers, load_waivers());
   if (list) {
     out.required.insert(list->ids.begin(), list->ids.end());
-    settings.witness = {{a.device, list->witness}};
+    settings.witness = {{a.device, list->witness_for(a.device)}};
   }
   std::filesystem::remove_all(settings.folder);
   std::atomic<bool> never_stop{false};
