@@ -101,6 +101,7 @@ DeviceVerdict judge_device(const std::string& device, const std::set<std::string
   const Records records = records_of(device, all);
   v.device = device, v.device_name = device_name(records), v.planned = planned.size();
   const Counted counted = count_planned(v, planned, records);
+  v.good = counted.done;
   const auto list = required_for(lists, device, tier);
   if (list && *list)
     count_required(v, **list, planned, records);
@@ -125,8 +126,9 @@ std::string verdict_line(const Verdict& v) {
 std::string DeviceVerdict::line() const {
   const std::string name = device_name.empty() ? device : fmt::format("{} ({})", device, device_name);
   if (list.empty()) return fmt::format("{} executed of {} planned on {}, no required list", executed, planned, name);
-  const std::string partial = complete ? "" : fmt::format(" ({} cases selected)", planned);
-  return fmt::format("{} executed of {} required on {}{}", executed, required, name, partial);
+  if (complete) return fmt::format("{} executed of {} required on {}", executed, required, name);
+  return fmt::format("{} executed of {} selected on {}, which are {} of {} required", good, planned, name, executed,
+                     required);
 }
 
 Verdict judge_records(const std::vector<std::string>& requested, const std::vector<PlannedCase>& plan,

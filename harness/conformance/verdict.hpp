@@ -12,7 +12,7 @@ namespace concord::conformance {
 struct DeviceVerdict {
   std::string device, device_name;       // "cpu:avx512", "AMD EPYC"
   std::string list;                      // required list; empty: there is none for this device and tier
-  std::uint64_t planned = 0;             // cases of the selection
+  std::uint64_t planned = 0, good = 0;   // cases of the selection; of those PASS or validly WAIVED
   std::uint64_t required = 0, executed = 0;  // executed: required cases that ended PASS or validly WAIVED
   std::map<CaseStatus, std::uint64_t> counts;  // of all planned cases
   std::vector<std::string> missing;      // required ids that did not (with NOT_RUN where there is no record)
@@ -20,7 +20,7 @@ struct DeviceVerdict {
   std::vector<std::string> expired;      // waivers that have expired and would apply
   bool complete = false;                 // the selection held every required case
   int exit = 0;                          // exit code by itself
-  // "312 executed of 312 required on cpu:avx512 (AMD EPYC)"
+  // "312 executed of 312 required on cpu:avx512 (AMD EPYC)"; of a part: "9 executed of 9 selected on cpu:avx512 (AMD EPYC), which are 9 of 312 required"
   std::string line() const;
 };
 struct Verdict {

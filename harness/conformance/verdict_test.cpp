@@ -117,7 +117,7 @@ TEST(Verdict, ASelectionIsPartialAtBest) {
   const Verdict v = judge({record_of(kIds[0])}, {kIds[0]});
   EXPECT_FALSE(v.green);
   EXPECT_EQ(v.exit, 0);
-  EXPECT_EQ(v.line, "PARTIAL: 1 executed of 3 required on cpu:avx2 (AMD EPYC) (1 cases selected)");
+  EXPECT_EQ(v.line, "PARTIAL: 1 executed of 1 selected on cpu:avx2 (AMD EPYC), which are 1 of 3 required");
   EXPECT_EQ(judge({record_of(kIds[0], CaseStatus::kFail)}, {kIds[0]}).exit, 1);
   EXPECT_EQ(judge(passes(), {kIds[0]}).devices[0].executed, 1u) << "records outside the selection do not count";
 }

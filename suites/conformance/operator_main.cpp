@@ -73,7 +73,7 @@ class CaseTest : public ::testing::Test {
       return;
     }
     const CaseRecord& r = it->second;
-    RecordProperty("status", status_name(r.status));
+    RecordProperty("case_status", status_name(r.status));
     RecordProperty("kernel", r.evidence.kernel);
     RecordProperty("margin", fmt::format("{}", margin_of(r)));
     if (r.status == CaseStatus::kUnsupported && !outcome_.required.contains(id_)) GTEST_SKIP() << r.reason;
