@@ -27,7 +27,7 @@ struct Options {
   std::uint64_t seed = 0;
   unsigned threads = 0, repeats = 1;
   double timeout = 60;
-  std::string save = "incorrect", out, resume, from, lists;
+  std::string save = "incorrect", out, resume, from, lists, waivers;
   std::vector<std::string> formats;
 };
 
@@ -78,7 +78,11 @@ OrderedJson manifest_of(const Conformance& c) {
   std::vector<std::string> ids;
   for (const PlannedCase& p : c.plan) ids.push_back(p.id);
   std::ranges::sort(ids);
-  return {{"schema", "concord.conform/1"}, {"tier", tier_name(c.tier)},           {"devices", c.settings.devices}, {"seed", c.settings.seed},
+  OrderedJson lists = OrderedJson::object();
+  for (const RequiredList& list : c.lists) lists[list.name] = list.digest;
+  const ProgramVersion& v = program_version();
+  return {{"schema", "concord.conform/1"}, {"program", v.version + " " + v.commit}, {"lists", lists},
+          {"tier", tier_name(c.tier)},     {"devices", c.settings.devices},          {"seed", c.settings.seed},
           {"threads", c.settings.threads}, {"repeats", c.settings.repeats},       {"cases", ids.size()},           {"cases_sha256", ids_digest(ids)}};
 }
 
@@ -102,6 +106,22 @@ Status resume(Conformance& c) {
   return {};
 }
 
+// The rules go with the run: what is submitted later is judged by what it was run under.
+Status write_rules(const Conformance& c) {
+  const fs::path folder = c.settings.folder;
+  std::error_code error;
+  for (const char* name : {"required", "waivers"}) fs::create_directories(folder / name, error);
+  if (error) return fail(ErrorKind::kIo, "file.create", error.message(), folder.string());
+  for (const RequiredList& list : c.lists) CONCORD_CHECK(write_atomically(folder / "required" / (list.name + ".lock"), list.to_text()));
+  std::set<std::string> files;
+  for (const Waiver& w : c.settings.waivers) files.insert(w.file);
+  for (const std::string& file : files) {
+    CONCORD_TRY(const std::string text, read_text(file));
+    CONCORD_CHECK(write_atomically(folder / "waivers" / fs::path(file).filename(), text));
+  }
+  return {};
+}
+
 Status create_folder(const Conformance& c) {
   const fs::path folder = c.settings.folder;
   if (fs::exists(folder / "run.json"))
@@ -109,6 +129,7 @@ Status create_folder(const Conformance& c) {
   std::error_code error;
   fs::create_directories(folder, error);
   if (error) return fail(ErrorKind::kIo, "file.create", error.message(), folder.string());
+  CONCORD_CHECK(write_rules(c));
   return write_atomically(folder / "run.json", manifest_of(c).dump(2) + "\n");
 }
 
@@ -125,11 +146,32 @@ Result<Save> save_of(const std::string& word) {
   return fail(ErrorKind::kUsage, "conform.save", fmt::format("--save is none, incorrect or all, not \"{}\"", word));
 }
 
+// Ids and file names must tell them apart, in records and in the run's folder.
+Status add_waivers(std::vector<Waiver>& own, const std::vector<Waiver>& theirs) {
+  const std::size_t before = own.size();
+  for (const Waiver& w : theirs) {
+    for (std::size_t i = 0; i < before; ++i)
+      if (own[i].id == w.id || fs::path(own[i].file).filename() == fs::path(w.file).filename())
+        return bad_input("waiver.duplicate_id", fmt::format("waiver {} or its file's name is already in {}", w.id, own[i].file), w.file);
+    own.push_back(w);
+  }
+  return {};
+}
+
 Status load_rules(const Options& o, const Selection& selection, Conformance& c) {
   c.tier = selection.tier;
   CONCORD_TRY(c.settings.waivers, load_waivers());
+  if (!o.waivers.empty()) {
+    CONCORD_TRY(const auto theirs, load_waivers(o.waivers));
+    CONCORD_CHECK(add_waivers(c.settings.waivers, theirs));
+  }
   if (selection.ad_hoc() || o.seed != 0) return {};  // lists speak of the suite's cases with the data of seed 0, and of nothing else
-  CONCORD_TRY(c.lists, load_required(o.lists));
+  CONCORD_TRY(const auto own, load_required());
+  std::vector<RequiredList> theirs;
+  if (!o.lists.empty()) {
+    CONCORD_TRY(theirs, load_required(o.lists));
+  }
+  CONCORD_TRY(c.lists, required_of(theirs, own, c.settings.devices, c.tier));
   for (const std::string& device : c.settings.devices) {
     CONCORD_TRY(const auto list, required_for(c.lists, device, c.tier));
     if (list) c.settings.witness.emplace_back(device, list->witness_for(device));
@@ -215,7 +257,8 @@ void add_conform_command(CLI::App& root, Context& context) {
   c->add_option("--timeout", o->timeout, "Seconds for one case on one device")->check(CLI::Range(0.01, 86'400.0))->capture_default_str();
   c->add_option("--repeats", o->repeats, "Further runs of each case, compared bit by bit")->check(CLI::Range(1, 10'000))->capture_default_str();
   c->add_option("--save", o->save, "Whose outputs are kept: none, incorrect, all")->capture_default_str();
-  c->add_option("--lists", o->lists, "Folder with required lists, instead of the suite's own")->check(CLI::ExistingDirectory);
+  c->add_option("--lists", o->lists, "Folder with required lists that go before the suite's own")->check(CLI::ExistingDirectory);
+  c->add_option("--waivers", o->waivers, "Folder with waivers besides the suite's own")->check(CLI::ExistingDirectory);
   c->add_option("--format", o->formats, format_help())->allow_extra_args(false);
   auto* out = c->add_option("--out", o->out, "Folder for the journal and outputs (default: results/local/conform-<time>)");
   c->add_option("--resume", o->resume, "Continue an interrupted run in this folder, with the same arguments")->excludes(out);

@@ -160,6 +160,8 @@ class BundleTest : public testing::Test {
     const OrderedJson plan{{"schema", "concord.conform/1"}, {"tier", "smoke"},      {"devices", {kDevice}},
                            {"seed", device.seed},           {"cases", kIds.size()}, {"cases_sha256", ids_digest(kIds)}};
     write_text(run / "run.json", plan.dump());
+    for (const char* rules : {"required", "waivers"})  // as conform leaves them
+      if (fs::exists(folder_ / "suites" / rules)) fs::copy(folder_ / "suites" / rules, run / rules);
     return run;
   }
 

@@ -178,4 +178,18 @@ Result<std::optional<RequiredList>> required_for(const std::vector<RequiredList>
   return found ? std::optional(*found) : std::nullopt;
 }
 
+Result<std::vector<RequiredList>> required_of(const std::vector<RequiredList>& first, const std::vector<RequiredList>& second,
+                                              const std::vector<std::string>& devices, Tier tier) {
+  std::vector<RequiredList> out;
+  for (const std::string& device : devices) {
+    CONCORD_TRY(auto list, required_for(first, device, tier));
+    if (!list) {
+      CONCORD_TRY(list, required_for(second, device, tier));
+    }
+    const auto same = [&](const RequiredList& l) { return l.file == list->file; };
+    if (list && std::ranges::none_of(out, same)) out.push_back(std::move(*list));
+  }
+  return out;
+}
+
 }  // namespace concord::conformance

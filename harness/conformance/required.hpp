@@ -34,6 +34,9 @@ struct RequiredList {
 Result<std::vector<RequiredList>> load_required(const std::string& folder = {});
 // The list for a device and tier; more than one is an error (lock.ambiguous), none is std::nullopt.
 Result<std::optional<RequiredList>> required_for(const std::vector<RequiredList>& lists, const std::string& device, Tier tier);
+// For each device the list of `first`, or where it has none, of `second`; each list once.
+Result<std::vector<RequiredList>> required_of(const std::vector<RequiredList>& first, const std::vector<RequiredList>& second,
+                                              const std::vector<std::string>& devices, Tier tier);
 std::string ids_digest(const std::vector<std::string>& sorted_ids);
 
 }  // namespace concord::conformance

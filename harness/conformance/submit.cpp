@@ -112,16 +112,16 @@ Status read_environment(Run& run) {
   return {};
 }
 
-// The lists and waivers that apply, as this program has them.
+// The lists and waivers that apply, as the run was made under them.
 Status read_rules(Run& run) {
-  CONCORD_TRY(const std::vector<RequiredList> lists, load_required());
+  CONCORD_TRY(const std::vector<RequiredList> lists, load_required(under(run.folder, "required")));
   std::set<std::string> files;
   for (const std::string& device : run.devices) {
     CONCORD_TRY(auto list, required_for(lists, device, run.tier));
     if (list && files.insert(list->file).second) run.lists.push_back(std::move(*list));
   }
   std::ranges::sort(run.lists, {}, &RequiredList::name);
-  CONCORD_TRY(const std::vector<Waiver> waivers, load_waivers());
+  CONCORD_TRY(const std::vector<Waiver> waivers, load_waivers(under(run.folder, "waivers")));
   std::set<std::string> used;
   for (const Waiver& w : waivers)
     if (std::ranges::any_of(run.records, [&](const CaseRecord& r) { return w.matches(r.id, r.device); }))
