@@ -4,7 +4,6 @@
 #include <array>
 #include <set>
 
-#include "base/file.hpp"
 #include "conformance/run/session.hpp"
 
 namespace concord::conformance {
@@ -63,26 +62,8 @@ Result<CaseRecord> CaseRecord::from_line(std::string_view line, const std::strin
   return record;
 }
 
-Result<CaseJournal> parse_case_journal(std::string_view text, const std::string& file) {
-  CaseJournal journal;
-  for (std::size_t begin = 0, number = 1; begin < text.size(); ++number) {
-    const std::size_t end = text.find('\n', begin);
-    if (end == std::string_view::npos) {
-      journal.partial = true;
-      break;
-    }
-    const std::string_view line = text.substr(begin, end - begin);
-    begin = end + 1;
-    if (line.empty()) continue;
-    CONCORD_TRY(CaseRecord record, CaseRecord::from_line(line, file, number));
-    journal.records.push_back(std::move(record));
-  }
-  return journal;
-}
+Result<CaseJournal> parse_case_journal(std::string_view text, const std::string& file) { return parse_journal_of<CaseRecord>(text, file); }
 
-Result<CaseJournal> read_case_journal(const std::string& file) {
-  CONCORD_TRY(const std::string text, read_text(file, 1u << 30));
-  return parse_case_journal(text, file);
-}
+Result<CaseJournal> read_case_journal(const std::string& file) { return read_journal_of<CaseRecord>(file); }
 
 }  // namespace concord::conformance

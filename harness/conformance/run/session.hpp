@@ -7,6 +7,7 @@
 #include <string>
 #include <vector>
 
+#include "base/journal.hpp"
 #include "conformance/run/evidence.hpp"
 #include "conformance/run/waiver.hpp"
 
@@ -26,10 +27,7 @@ struct CaseRecord {
   std::string to_line() const;
   static Result<CaseRecord> from_line(std::string_view line, const std::string& file, std::size_t number);
 };
-struct CaseJournal {
-  std::vector<CaseRecord> records;
-  bool partial = false;  // the last line was torn and is left out
-};
+using CaseJournal = JournalOf<CaseRecord>;
 Result<CaseJournal> read_case_journal(const std::string& file);
 Result<CaseJournal> parse_case_journal(std::string_view text, const std::string& file);
 
