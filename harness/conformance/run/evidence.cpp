@@ -220,6 +220,19 @@ Result<Outcome> outcome_from_name(const std::string& name) {
   return bad_input("record.unknown_outcome", fmt::format("\"{}\" is not an outcome", printable(name)));
 }
 
+Outcome outcome_of(const Error& error) {
+  struct Row {
+    const char* code;
+    Outcome outcome;
+  };
+  constexpr Row kRows[] = {{"device.unsupported", Outcome::kUnsupported},
+                           {"device.invalid_call", Outcome::kRefused},
+                           {"device.out_of_memory", Outcome::kOom}};
+  for (const Row& r : kRows)
+    if (error.code == r.code) return r.outcome;
+  return Outcome::kError;
+}
+
 concord_determinism Evidence::measured() const {
   if (again.repeats_equal < again.repeats) return CONCORD_RUN_TO_RUN_VARYING;
   if (again.threads_equal.size() < again.threads.size() || again.rows_equal < again.rows)

@@ -14,6 +14,7 @@ namespace concord::conformance {
 enum class Outcome { kCompleted, kUnsupported, kRefused, kError, kCrash, kTimeout, kOom, kNotRun };  // kRefused: CONCORD_INVALID
 const char* outcome_name(Outcome o);  // "completed"
 Result<Outcome> outcome_from_name(const std::string& name);
+Outcome outcome_of(const Error& error);  // of a call to a device that gave this error
 
 // The same case again, in the same and in other configurations; only what was asked for is there.
 struct Repetitions {

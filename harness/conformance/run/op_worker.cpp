@@ -21,22 +21,8 @@ std::string line_of(const OrderedJson& json) {
 
 OrderedJson error_json(const Error& e) { return {{"error", {{"code", e.code}, {"message", e.message}}}}; }
 
-Outcome outcome_of(const Status& status) {
-  struct Row {
-    const char* code;
-    Outcome outcome;
-  };
-  constexpr Row kRows[] = {{"device.unsupported", Outcome::kUnsupported},
-                           {"device.invalid_call", Outcome::kRefused},
-                           {"device.out_of_memory", Outcome::kOom}};
-  if (status) return Outcome::kCompleted;
-  for (const Row& r : kRows)
-    if (status.error().code == r.code) return r.outcome;
-  return Outcome::kError;
-}
-
 void set_outcome(Evidence& e, const Status& status, const std::string& where = {}) {
-  e.outcome = outcome_of(status);
+  e.outcome = status ? Outcome::kCompleted : outcome_of(status.error());
   if (!status) e.message = where + status.error().message;
 }
 
