@@ -11,7 +11,7 @@ foreach(_name IN LISTS _backends)
 endforeach()
 # Of suites what is data, of fixtures the embedded model: golden vectors are the tests' own.
 install(DIRECTORY ${PROJECT_SOURCE_DIR}/suites/ DESTINATION ${_data}/suites COMPONENT program FILES_MATCHING PATTERN "*.json" PATTERN "*.lock"
-  PATTERN "cli" EXCLUDE PATTERN "conformance" EXCLUDE PATTERN "engines" EXCLUDE PATTERN "fuzz" EXCLUDE PATTERN "vendor" EXCLUDE)
+  PATTERN "cli" EXCLUDE PATTERN "conformance" EXCLUDE PATTERN "docs" EXCLUDE PATTERN "engines" EXCLUDE PATTERN "fuzz" EXCLUDE PATTERN "vendor" EXCLUDE)
 install(DIRECTORY ${PROJECT_SOURCE_DIR}/fixtures/models DESTINATION ${_data}/fixtures COMPONENT program)
 
 install(FILES backends/abi/concord_backend.h backends/abi/concord_float.hpp backends/abi/concord_validate.hpp backends/abi/concord_host.hpp

@@ -7,7 +7,7 @@
 
 #include "bench/blocks.hpp"
 #include "bench/stopwatch.hpp"
-#include "conformance/expectation.hpp"
+#include "conformance/numerics/expectation.hpp"
 
 namespace concord::bench {
 namespace {

@@ -11,7 +11,7 @@
 #include "bench/op_rates.hpp"
 #include "bench/op_verify.hpp"
 #include "bench/peak_book.hpp"
-#include "conformance/suite.hpp"
+#include "conformance/suite/suite.hpp"
 
 namespace concord::bench {
 

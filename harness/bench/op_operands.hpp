@@ -4,7 +4,7 @@
 #include <string>
 #include <vector>
 
-#include "conformance/problem.hpp"
+#include "conformance/numerics/problem.hpp"
 #include "device/device.hpp"
 
 namespace concord::bench {

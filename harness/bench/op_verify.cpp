@@ -29,20 +29,6 @@ Decision worst_of(const std::vector<std::pair<const char*, Decision>>& calls) {
   return calls.front().second;
 }
 
-Outcome outcome_of(const Error& error) {
-  struct Row {
-    const char* code;
-    Outcome outcome;
-  };
-  constexpr Row kRows[] = {{"device.unsupported", Outcome::kUnsupported},
-                           {"bench.no_sweep", Outcome::kUnsupported},
-                           {"device.out_of_memory", Outcome::kOom},
-                           {"device.invalid_call", Outcome::kRefused}};
-  for (const Row& row : kRows)
-    if (error.code == row.code) return row.outcome;
-  return Outcome::kError;
-}
-
 }  // namespace
 
 Verification verify(const Problem& problem, const Wanted& timed, const Wanted& fresh, const TimedOutputs& outputs,
@@ -76,7 +62,8 @@ Verification verify(const Problem& problem, const Wanted& timed, const Wanted& f
 
 Verification refused(const Problem& problem, const Error& error) {
   Evidence e;
-  e.outcome = outcome_of(error), e.message = error.to_string();
+  e.outcome = error.code == "bench.no_sweep" ? Outcome::kUnsupported : conformance::outcome_of(error);
+  e.message = error.to_string();
   return {e, e, e, decide(problem.spec, e)};
 }
 

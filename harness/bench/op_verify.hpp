@@ -5,7 +5,7 @@
 #include <vector>
 
 #include "bench/op_sampler.hpp"
-#include "conformance/evidence.hpp"
+#include "conformance/run/evidence.hpp"
 
 namespace concord::bench {
 

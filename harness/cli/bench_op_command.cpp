@@ -8,7 +8,7 @@
 #include "bench/op_bench.hpp"
 #include "cli/case_arguments.hpp"
 #include "cli/command.hpp"
-#include "conformance/required.hpp"
+#include "conformance/suite/required.hpp"
 
 namespace concord::cli {
 namespace {

@@ -5,7 +5,7 @@
 #include <vector>
 
 #include "base/error.hpp"
-#include "conformance/suite.hpp"
+#include "conformance/suite/suite.hpp"
 #include "device/device.hpp"
 
 namespace concord::cli {

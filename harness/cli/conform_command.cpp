@@ -14,7 +14,7 @@
 #include "cli/command.hpp"
 #include "cli/conform_output.hpp"
 #include "cli/op_devices.hpp"
-#include "conformance/verdict.hpp"
+#include "conformance/run/verdict.hpp"
 #include "device/provenance.hpp"
 
 namespace concord::cli {

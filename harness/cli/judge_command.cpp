@@ -12,7 +12,7 @@
 #include "base/file.hpp"
 #include "base/text.hpp"
 #include "cli/command.hpp"
-#include "conformance/judge_bundle.hpp"
+#include "conformance/bundle/judge_bundle.hpp"
 #include "device/provenance.hpp"
 #include "report/conformance_report.hpp"
 

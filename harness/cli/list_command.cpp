@@ -15,10 +15,10 @@
 #include "base/text.hpp"
 #include "cli/case_arguments.hpp"
 #include "cli/command.hpp"
-#include "conformance/definition.hpp"
-#include "conformance/folders.hpp"
-#include "conformance/problem.hpp"
-#include "conformance/required.hpp"
+#include "conformance/numerics/problem.hpp"
+#include "conformance/suite/definition.hpp"
+#include "conformance/suite/folders.hpp"
+#include "conformance/suite/required.hpp"
 
 namespace concord::cli {
 namespace {

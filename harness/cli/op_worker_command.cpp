@@ -9,7 +9,7 @@
 #include "base/line_server.hpp"
 #include "cli/command.hpp"
 #include "cli/op_devices.hpp"
-#include "conformance/session.hpp"
+#include "conformance/run/session.hpp"
 
 namespace concord::cli {
 namespace {

@@ -10,8 +10,8 @@
 
 #include "base/file.hpp"
 #include "cli/command.hpp"
-#include "conformance/selftest.hpp"
-#include "conformance/suite.hpp"
+#include "conformance/run/selftest.hpp"
+#include "conformance/suite/suite.hpp"
 
 namespace concord::cli {
 namespace {

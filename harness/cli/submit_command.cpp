@@ -4,7 +4,7 @@
 #include <memory>
 
 #include "cli/command.hpp"
-#include "conformance/submit.hpp"
+#include "conformance/bundle/submit.hpp"
 
 namespace concord::cli {
 using namespace conformance;

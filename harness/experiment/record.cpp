@@ -4,8 +4,6 @@
 
 #include <cmath>
 
-#include "base/file.hpp"
-
 namespace concord {
 OrderedJson to_json(const TokenResult& t) {
   return {{"tokens", t.tokens},
@@ -51,28 +49,8 @@ Result<Record> Record::from_line(std::string_view line, const std::string& file,
   return r;
 }
 
-Result<Journal> parse_journal(std::string_view text, const std::string& file) {
-  Journal journal;
-  std::size_t number = 0;
-  for (std::size_t begin = 0; begin < text.size();) {
-    const std::size_t end = text.find('\n', begin);
-    if (end == std::string_view::npos) {
-      journal.partial = true;
-      break;
-    }
-    const std::string_view line = text.substr(begin, end - begin);
-    begin = end + 1;
-    ++number;
-    if (line.empty()) continue;
-    CONCORD_TRY(Record record, Record::from_line(line, file, number));
-    journal.records.push_back(std::move(record));
-  }
-  return journal;
-}
+Result<Journal> parse_journal(std::string_view text, const std::string& file) { return parse_journal_of<Record>(text, file); }
 
-Result<Journal> read_journal(const std::string& file) {
-  CONCORD_TRY(const std::string text, read_text(file, 1u << 30));
-  return parse_journal(text, file);
-}
+Result<Journal> read_journal(const std::string& file) { return read_journal_of<Record>(file); }
 
 }  // namespace concord

@@ -7,6 +7,7 @@
 
 #include "base/case_status.hpp"
 #include "base/error.hpp"
+#include "base/journal.hpp"
 #include "base/json.hpp"
 
 namespace concord {
@@ -31,11 +32,7 @@ struct Record {
   static Result<Record> from_line(std::string_view line, const std::string& file, std::size_t line_number);
 };
 
-// A journal: complete lines only. A last line without a newline is what a crash left; it is reported in `partial` and not an error.
-struct Journal {
-  std::vector<Record> records;
-  bool partial = false;
-};
+using Journal = JournalOf<Record>;
 Result<Journal> read_journal(const std::string& file);
 Result<Journal> parse_journal(std::string_view text, const std::string& file);
 

@@ -4,7 +4,7 @@
 #include <string>
 #include <vector>
 
-#include "conformance/verdict.hpp"
+#include "conformance/run/verdict.hpp"
 
 namespace concord::conformance {
 

@@ -4,11 +4,13 @@
 #include <cmath>
 #include <set>
 
+#include "report/picture.hpp"
 #include "report/render.hpp"
-#include "report/table.hpp"
 
 namespace concord {
 namespace {
+
+using picture::text;
 
 constexpr int kLabel = 190, kCell = 62, kRow = 24, kTop = 64, kTitle = 540;  // [px]
 
@@ -16,10 +18,6 @@ constexpr int kLabel = 190, kCell = 62, kRow = 24, kTop = 64, kTitle = 540;  // 
 std::string colour(double rate) {
   const double hue = 120 * std::min(1.0, std::max(0.0, rate));
   return fmt::format("hsl({:.0f},65%,72%)", hue);
-}
-
-std::string text(int x, int y, const std::string& s, const char* anchor = "middle") {
-  return fmt::format("<text x=\"{}\" y=\"{}\" text-anchor=\"{}\">{}</text>\n", x, y, anchor, xml_escaped(s));
 }
 
 std::string cell(int x, int y, const Rate& rate) {
@@ -61,13 +59,9 @@ std::string accept_rate_svg(const RunSummary& run) {
       y += kRow;
     }
   const int width = std::max(kTitle, kLabel + kCell * static_cast<int>(layers.size()) + 16), height = y + 34;
-  std::string out = fmt::format("<svg xmlns=\"http://www.w3.org/2000/svg\" width=\"{0}\" height=\"{1}\" viewBox=\"0 0 {0} {1}\" font-family=\"sans-serif\" "
-                                "font-size=\"12\">\n<defs><pattern id=\"none\" width=\"6\" height=\"6\" patternUnits=\"userSpaceOnUse\"><rect width=\"6\" "
-                                "height=\"6\" fill=\"#f4f4f4\"/><path d=\"M0 6L6 0\" stroke=\"#bbb\"/></pattern></defs>\n<rect width=\"{0}\" height=\"{1}\" "
-                                "fill=\"#fff\"/>\n", width, height);
-  out += text(8, 22, "Accept rate of cells by hidden state (0: embedding output, last: after the final norm)", "start");
-  out += body + text(kLabel, y + 20, "* decides; hatched: not judged by this profile", "start");
-  return out + "</svg>\n";
+  return picture::svg(width, height,
+                      text(8, 22, "Accept rate of cells by hidden state (0: embedding output, last: after the final norm)", "start") + body +
+                          text(kLabel, y + 20, "* decides; hatched: not judged by this profile", "start"));
 }
 
 }  // namespace concord

@@ -5,10 +5,13 @@
 #include <cmath>
 
 #include "report/conformance_summary.hpp"
+#include "report/picture.hpp"
 #include "report/table.hpp"
 
 namespace concord::conformance {
 namespace {
+
+using picture::text;
 
 constexpr int kLabel = 130, kCell = 110, kRow = 26, kTop = 70, kNote = 44, kTitle = 560;  // [px]
 
@@ -16,10 +19,6 @@ constexpr int kLabel = 130, kCell = 110, kRow = 26, kTop = 70, kNote = 44, kTitl
 std::string colour(double margin) {
   const double part = std::clamp((std::log10(std::max(margin, 1e-12)) + 4) / 4, 0.0, 1.0);
   return fmt::format("hsl({:.0f},60%,76%)", 130 - 80 * part);
-}
-
-std::string text(int x, int y, const std::string& s, const char* anchor = "middle") {
-  return fmt::format("<text x=\"{}\" y=\"{}\" text-anchor=\"{}\">{}</text>\n", x, y, anchor, xml_escaped(s));
 }
 
 struct Look {
@@ -64,21 +63,10 @@ std::string margin_map_svg(const ConformanceReport& report) {
     body += cell(kLabel + kCell * at(devices, row.device), kTop + kRow * at(ops, row.op), row);
   const int width = std::max(kTitle, kLabel + kCell * static_cast<int>(devices.size()) + 16);
   const int height = kTop + kRow * static_cast<int>(ops.size()) + kNote;
-  std::string out = fmt::format(
-      "<svg xmlns=\"http://www.w3.org/2000/svg\" width=\"{0}\" height=\"{1}\" viewBox=\"0 0 {0} {1}\" "
-      "font-family=\"sans-serif\" "
-      "font-size=\"12\">\n<defs><pattern id=\"none\" width=\"6\" height=\"6\" patternUnits=\"userSpaceOnUse\"><rect "
-      "width=\"6\" "
-      "height=\"6\" fill=\"#f4f4f4\"/><path d=\"M0 6L6 0\" stroke=\"#bbb\"/></pattern></defs>\n<rect width=\"{0}\" "
-      "height=\"{1}\" "
-      "fill=\"#fff\"/>\n",
-      width, height);
-  out += text(8, 22, "Largest error as a part of the rigorous bound (1 is the limit)", "start");
-  out +=
-      body + text(8, height - 16,
-                  "red: a case failed; hatched: unsupported; white: not run; exact: every output bit as the oracle's",
-                  "start");
-  return out + "</svg>\n";
+  return picture::svg(
+      width, height,
+      text(8, 22, "Largest error as a part of the rigorous bound (1 is the limit)", "start") + body +
+          text(8, height - 16, "red: a case failed; hatched: unsupported; white: not run; exact: every output bit as the oracle's", "start"));
 }
 
 }  // namespace concord::conformance

@@ -7,8 +7,8 @@
 #include <filesystem>
 #include <set>
 
-#include "conformance/suite.hpp"
-#include "conformance/verdict.hpp"
+#include "conformance/run/verdict.hpp"
+#include "conformance/suite/suite.hpp"
 #include "device/device.hpp"
 #include "required_backends.hpp"
 

@@ -9,8 +9,8 @@
 #include <map>
 #include <set>
 
-#include "conformance/suite.hpp"
-#include "conformance/verdict.hpp"
+#include "conformance/run/verdict.hpp"
+#include "conformance/suite/suite.hpp"
 #include "device/provenance.hpp"
 #include "report/conformance_summary.hpp"
 #include "required_backends.hpp"

@@ -4,7 +4,7 @@
 #include <cstdlib>
 #include <string_view>
 
-#include "conformance/bundle.hpp"
+#include "conformance/bundle/bundle.hpp"
 
 extern "C" int LLVMFuzzerTestOneInput(const std::uint8_t* data, std::size_t size) {
   using concord::conformance::BundleManifest;

@@ -3,7 +3,7 @@
 #include <cstdlib>
 #include <string_view>
 
-#include "conformance/session.hpp"
+#include "conformance/run/session.hpp"
 
 extern "C" int LLVMFuzzerTestOneInput(const std::uint8_t* data, std::size_t size) {
   namespace conformance = concord::conformance;

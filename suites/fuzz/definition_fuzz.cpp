@@ -5,7 +5,7 @@
 #include <set>
 #include <string_view>
 
-#include "conformance/workloads.hpp"
+#include "conformance/suite/workloads.hpp"
 
 namespace {
 

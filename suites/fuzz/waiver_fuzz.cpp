@@ -3,7 +3,7 @@
 #include <cstdlib>
 #include <string_view>
 
-#include "conformance/waiver.hpp"
+#include "conformance/run/waiver.hpp"
 
 namespace cc = concord::conformance;
 using concord::CaseStatus;
