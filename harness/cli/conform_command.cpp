@@ -14,6 +14,7 @@
 #include "cli/command.hpp"
 #include "cli/conform_output.hpp"
 #include "cli/op_devices.hpp"
+#include "conformance/run/recheck.hpp"
 #include "conformance/run/verdict.hpp"
 #include "device/provenance.hpp"
 
@@ -55,6 +56,20 @@ Result<std::string> last_journal() {
   return journal_of(last);
 }
 
+// "device id" of what the suite's lists require of the devices in a journal: there, UNSUPPORTED is a lost capability.
+Result<std::set<std::string>> required_ids(const std::string& tier, const std::vector<CaseRecord>& records) {
+  std::set<std::string> devices, keys;
+  for (const CaseRecord& r : records) devices.insert(r.device);
+  CONCORD_TRY(const Tier of, tier_from_name(tier));
+  CONCORD_TRY(const auto lists, load_required());
+  for (const std::string& device : devices) {
+    CONCORD_TRY(const auto list, required_for(lists, device, of));
+    if (!list) continue;
+    for (const std::string& id : list->ids) keys.insert(device + " " + id);
+  }
+  return keys;
+}
+
 // Cases and devices that did not come out well there. The devices only where none were named.
 Status select_failed(const std::string& from, CaseArguments& arguments) {
   std::string file = from;
@@ -63,8 +78,11 @@ Status select_failed(const std::string& from, CaseArguments& arguments) {
   }
   CONCORD_TRY(const CaseJournal journal, read_case_journal(file));
   std::set<std::string> ids, devices;
+  CONCORD_TRY(const auto required, required_ids(arguments.tier, journal.records));
   for (const CaseRecord& r : journal.records) {
-    if (r.status == CaseStatus::kPass || r.status == CaseStatus::kWaived || r.status == CaseStatus::kUnsupported) continue;
+    const bool lost = r.status == CaseStatus::kUnsupported && required.contains(r.key());
+    const bool fine = r.status == CaseStatus::kPass || r.status == CaseStatus::kWaived || r.status == CaseStatus::kUnsupported;
+    if (fine && !lost && !r.waiver_expired) continue;
     ids.insert(r.id);
     devices.insert(r.device);
   }
@@ -102,6 +120,8 @@ Status resume(Conformance& c) {
     for (const CaseRecord& r : journal.records) whole += r.to_line() + "\n";
     CONCORD_CHECK(write_atomically(journal_file, whole));
   }
+  const SessionSettings& s = c.settings;
+  CONCORD_CHECK(recheck(journal.records, {.waivers = s.waivers, .witness = {s.witness.begin(), s.witness.end()}, .seed = s.seed, .today = s.today}, journal_file));
   c.done = std::move(journal.records);
   return {};
 }
@@ -124,7 +144,7 @@ Status write_rules(const Conformance& c) {
 
 Status create_folder(const Conformance& c) {
   const fs::path folder = c.settings.folder;
-  if (fs::exists(folder / "run.json"))
+  if (fs::exists(folder / "run.json") || fs::exists(journal_of(c.settings.folder)))
     return fail(ErrorKind::kUsage, "run.folder_in_use", "it holds another run; continue that one with --resume, or name another --out", folder.string());
   std::error_code error;
   fs::create_directories(folder, error);
@@ -182,6 +202,7 @@ Status load_rules(const Options& o, const Selection& selection, Conformance& c) 
 Result<std::unique_ptr<Conformance>> prepare(Options o, const Context& context) {
   auto c = std::make_unique<Conformance>();
   CONCORD_TRY(c->formats, parse_formats(o.formats));
+  if (!o.from.empty() && !o.cases.ids.empty()) return fail(ErrorKind::kUsage, "conform.from_and_case", "--from and --case both say which cases; give one of them");
   if (!o.from.empty()) CONCORD_CHECK(select_failed(o.from, o.cases));
   SessionSettings& s = c->settings;
   CONCORD_TRY(s.devices, resolve_devices(context.program, o.cases));  // before anything else runs: a device that is missing ends here

@@ -1,6 +1,10 @@
 // concord conform from the outside: exit codes, selection, resuming, outputs.
 #include <gmock/gmock.h>
 
+#include <unistd.h>
+
+#include <algorithm>
+#include <functional>
 #include <nlohmann/json.hpp>
 
 #include "program.hpp"
@@ -109,6 +113,49 @@ TEST_F(Conform, ResumeDropsATornLineAndRunsTheRest) {
     EXPECT_EQ(parse(again[i])["evidence"]["output_digest"], parse(all[i])["evidence"]["output_digest"]);
 }
 
+// A journal is a file that anybody can write to; what it says of itself is derived again before it counts.
+TEST_F(Conform, ResumeBelievesNoRecordThatContradictsItself) {
+  const std::string arguments = "conform --backends cpu:strict --op add", resumed = arguments + " --resume " + at("out");
+  ASSERT_EQ(concord(arguments + out()).exit, 0);
+  auto all = lines("out/cases.jsonl");
+  const auto completed = [](const std::string& line) { return parse(line)["evidence"]["outcome"] == "completed"; };
+  std::iter_swap(all.begin(), std::ranges::find_if(all, completed));
+  std::string rest;
+  for (std::size_t i = 1; i < all.size(); ++i) rest += all[i] + "\n";
+  struct Row {
+    const char* what;
+    std::function<std::string(nlohmann::json)> first;
+    const char* words;
+  };
+  const Row kRows[] = {
+      {"a case twice", [](const nlohmann::json& r) { return r.dump() + "\n" + r.dump(); }, "two records"},
+      {"another program", [](nlohmann::json r) { r["program"]["commit"] = "0000"; return r.dump(); }, "recheck.origin"},
+      {"another machine", [](nlohmann::json r) { r["machine"]["processor"] = "other"; return r.dump(); }, "recheck.origin"},
+      {"another seed", [](nlohmann::json r) { r["seed"] = 7; return r.dump(); }, "recheck.origin"},
+      {"a fallback that passes", [](nlohmann::json r) { r["evidence"]["fallbacks"] = 1; return r.dump(); }, "recheck.contradiction"},
+      {"a waiver that is not there", [](nlohmann::json r) { r["status"] = "WAIVED", r["waiver"] = "mine"; return r.dump(); }, "recheck.contradiction"},
+  };
+  for (const Row& row : kRows) {
+    SCOPED_TRACE(row.what);
+    write("out/cases.jsonl", row.first(parse(all[0])) + "\n" + rest);
+    const Outcome o = concord(resumed);
+    EXPECT_EQ(o.exit, 2) << o.output;
+    EXPECT_THAT(o.output, HasSubstr(row.words));
+  }
+  write("out/cases.jsonl", all[0] + "\n" + rest);
+  EXPECT_EQ(concord(resumed).exit, 0);
+  fs::remove(at("out/run.json"));
+  EXPECT_EQ(concord(arguments + out()).exit, 2) << "another run's journal is no place for this one's";
+}
+
+// The system ends some process where memory runs out, perhaps this one; a case that cannot fit is refused first.
+TEST_F(Conform, ACaseThatCannotFitIsNotRun) {
+  if (static_cast<double>(::sysconf(_SC_PHYS_PAGES)) * static_cast<double>(::sysconf(_SC_PAGESIZE)) > 1e12) GTEST_SKIP() << "it would fit into this machine";
+  const Outcome o = concord("conform --backends cpu:strict --case 'softmax/N=2147483647,R=3,in=shift,place=0,x=f32'" + out());
+  EXPECT_EQ(o.exit, 5) << o.output;
+  EXPECT_THAT(o.output, HasSubstr("GiB of memory"));
+}
+
 TEST_F(Conform, FromRepeatsWhatDidNotPass) {
   ASSERT_EQ(concord("conform --backends cpu:strict --op add" + out()).exit, 0);
   EXPECT_EQ(concord("conform --from " + at("out/cases.jsonl") + " --out " + at("again")).exit, 5) << "nothing failed";
@@ -122,6 +169,12 @@ TEST_F(Conform, FromRepeatsWhatDidNotPass) {
   ASSERT_EQ(repeated.size(), 1u);
   EXPECT_EQ(parse(repeated[0])["id"], failed["id"]);
   EXPECT_EQ(parse(repeated[0])["device"], "cpu:strict");
+  nlohmann::json lost = parse(records[0]), waived = parse(records[1]);
+  lost["status"] = "UNSUPPORTED", waived["status"] = "WAIVED", waived["waiver_expired"] = true;
+  write("lost.jsonl", lost.dump() + "\n" + waived.dump() + "\n");
+  EXPECT_EQ(concord("conform --from " + at("lost.jsonl") + " --out " + at("lost")).exit, 0);
+  EXPECT_EQ(lines("lost/cases.jsonl").size(), 2u) << "a lost capability and an expired waiver are red";
+  EXPECT_EQ(concord("conform --from " + at("lost.jsonl") + " --case " + kAdd + " --out " + at("both")).exit, 2);
   write("bad.jsonl", "{}\n");
   EXPECT_EQ(concord("conform --from " + at("bad.jsonl") + " --out " + at("third")).exit, 2);
 }

@@ -85,14 +85,31 @@ class CaseTest : public ::testing::Test {
   std::string id_;
 };
 
+// Filters and shards of GoogleTest, in its environment variables too, leave tests out and call the rest a success.
+class Counter : public ::testing::EmptyTestEventListener {
+ public:
+  explicit Counter(std::set<std::string>& seen) : seen_(seen) {}
+  void OnTestEnd(const ::testing::TestInfo& test) override { seen_.insert(test.name()); }
+
+ private:
+  std::set<std::string>& seen_;
+};
+
 int report(const Outcome& outcome, const Arguments& a) {
   for (const PlannedCase& c : outcome.plan)
     ::testing::RegisterTest(a.device.c_str(), c.id.c_str(), nullptr, nullptr, __FILE__, __LINE__,
                             [&outcome, id = c.id]() -> ::testing::Test* { return new CaseTest(outcome, id); });
+  std::set<std::string> reported;
+  ::testing::UnitTest::GetInstance()->listeners().Append(new Counter(reported));
   const int code = RUN_ALL_TESTS();
   std::size_t executed = 0;
   for (const auto& [id, r] : outcome.records) executed += r.status != CaseStatus::kUnsupported && r.status != CaseStatus::kNotRun;
   fmt::print("{} of {} cases of {} executed on {}\n", executed, outcome.plan.size(), a.family, a.device);
+  if (code == 0 && reported.size() != outcome.plan.size()) {
+    fmt::print("only {} of {} cases were reported: a filter or shard of GoogleTest (GTEST_FILTER, GTEST_TOTAL_SHARDS, GTEST_REPEAT) left out the others\n",
+               reported.size(), outcome.plan.size());
+    return exit_codes::kNothingRun;
+  }
   if (code == 0 && executed == 0) {  // a test run without a test must not be green
     fmt::print("nothing was executed: every case is unsupported\n");
     return outcome.required.empty() ? exit_codes::kSkipped : exit_codes::kNothingRun;

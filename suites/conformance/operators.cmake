@@ -37,3 +37,8 @@ foreach(_tier smoke full nightly)
   add_test(NAME conformance.guard.${_tier} COMMAND concord_conformance_guard --tier ${_tier} --records ${_records} ${_configuration})
   set_tests_properties(conformance.guard.${_tier} PROPERTIES LABELS "conformance;guard;${_tier}" DEPENDS "${_tests}" FIXTURES_REQUIRED conformance_records TIMEOUT 120)
 endforeach()
+
+# The programs above where they must not be green: nothing ran, devices that are not there, changed records.
+add_test(NAME conformance.guard.rules COMMAND ${CMAKE_COMMAND} -DGUARD=$<TARGET_FILE:concord_conformance_guard> -DTEST=$<TARGET_FILE:concord_operator_test>
+  -DLIST=${PROJECT_SOURCE_DIR}/suites/required/cpu-smoke.lock -DWORK=${CMAKE_BINARY_DIR}/conformance-guard -P ${CMAKE_CURRENT_SOURCE_DIR}/guard_test.cmake)
+set_tests_properties(conformance.guard.rules PROPERTIES LABELS "conformance;guard" TIMEOUT 600)

@@ -297,12 +297,12 @@ TEST_F(Tampering, AListShortened) {
 TEST_F(Tampering, AWiderWitness) {
   const std::string made = bundle(true);
   RequiredList list = list_of(kIds);
-  list.witness = "*: *or*";
+  list.witness = "*: *oracle*";
   write_text(made + "/required/test.smoke.lock", list.to_text());
   forge(made);
   const auto judged = judge(made);
   ASSERT_TRUE(judged) << judged.error().to_string();
-  EXPECT_THAT(judged->doubts, ElementsAre(HasSubstr("its witness is \"*: *or*\"")));
+  EXPECT_THAT(judged->doubts, ElementsAre(HasSubstr("its witness is \"*: *oracle*\"")));
   EXPECT_FALSE(judged->verdict.green);
 }
 

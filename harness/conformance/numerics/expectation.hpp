@@ -67,7 +67,7 @@ struct OutputFindings {
   std::uint64_t above_probable = 0;    // not above the rigorous bound
   double max_error = 0;                // largest |got - want| over finite elements
   double margin = 0, margin_probable = 0;  // largest error / bound; kExact and kBits: 0 or infinity
-  bool degenerate = false;             // more than one element and the oracle's values are all zero or all equal
+  bool degenerate = false;             // more than one element and the oracle's values are all equal, or an output of zeros is within the bounds
   Coordinates first, worst;            // of the wrong elements (or, where none is wrong, worst: the largest margin)
 };
 // outputs: the whole output arena as it came back from the device. One entry per output of the problem.

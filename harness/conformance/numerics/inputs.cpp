@@ -159,7 +159,8 @@ double weight_scale(const Filler& f, const Tensor& w, std::uint64_t row, std::ui
   if (f.family == "special" && row % 16 == 5) return kNaN;
   const double size = (1 + bits * 0x1p-32) * std::ldexp(1.0, -half_log2(w.cols) - steps);
   if (f.family != "subnormal") return size;
-  if (f.problem.spec.op == "embedding") return std::ldexp(size, smallest_exponent(w.dtype));
+  if (f.problem.spec.op == "embedding")  // below what is written all would be zero
+    return std::ldexp(size, std::max(smallest_exponent(w.dtype), smallest_exponent(f.problem.outputs[0].dtype)));
   return row % 2 ? std::ldexp(size, smallest_exponent(w.dtype) / 2) : size;
 }
 

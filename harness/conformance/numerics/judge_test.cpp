@@ -227,9 +227,20 @@ TEST(Judge, NothingToTellApartIsDegenerate) {
   r.e.outputs[0].want.assign(35, 0);
   for (std::size_t i = 0; i < 35; ++i) r.put(0, i, 0);
   EXPECT_TRUE(r.first().degenerate);
-  r.e.outputs[0].want[34] = 1e-30, r.put(0, 34, 1e-30);
+  r.e.outputs[0].want[34] = 1, r.put(0, 34, 1);
   EXPECT_FALSE(r.first().degenerate);
   EXPECT_FALSE(Right("softmax/N=1,R=4,in=gaussian,place=0,x=f32").first().degenerate) << "1 by definition";
+  Right wide(kMatmul);
+  for (std::size_t i = 0; i < 35; ++i) {
+    const double size = std::fabs(wide.e.outputs[0].want[i]);
+    wide.e.outputs[0].rigorous[i] = wide.e.outputs[0].probable[i] = 1.01 * size;
+  }
+  EXPECT_TRUE(wide.first().degenerate) << "zeros would pass";
+  wide.e.mode.products_flushed = true;
+  EXPECT_FALSE(wide.first().degenerate) << "as declared";
+  wide.e.mode = {};
+  wide.e.outputs[0].probable[34] *= 0.9;
+  EXPECT_FALSE(wide.first().degenerate) << "zeros would be seen in one element";
 }
 
 TEST(Judge, RefusedCallsMustLeaveEverything) {

@@ -178,8 +178,9 @@ Answer ask_degenerate(const Question& q) {
     if (f.elements == 0)
       return decision(CaseStatus::kMistrusted, "degenerate", fmt::format("not one element of {} was judged", f.name));
     if (f.degenerate)
-      return decision(CaseStatus::kMistrusted, "degenerate",
-                      fmt::format("{} ought to be all the same value, which proves nothing", f.name));
+      return decision(
+          CaseStatus::kMistrusted, "degenerate",
+          fmt::format("{} ought to be all the same value, or zeros are within its bounds: it proves nothing", f.name));
   }
   return {};
 }
@@ -190,7 +191,8 @@ Answer ask_determinism(const Question& q) {
     return decision(CaseStatus::kMistrusted, "determinism",
                     "it ran only once, so that nothing is known of its repeatability");
   if (e.declared > CONCORD_RUN_TO_RUN_VARYING)
-    return decision(CaseStatus::kError, "determinism", fmt::format("the device declares determinism class {}, which does not exist", e.declared));
+    return decision(CaseStatus::kError, "determinism",
+                    fmt::format("the device declares determinism class {}, which does not exist", e.declared));
   const auto measured = e.measured();
   if (static_cast<std::uint32_t>(measured) <= e.declared) return {};
   return decision(CaseStatus::kNondeterministic, "determinism",

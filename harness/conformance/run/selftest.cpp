@@ -53,21 +53,26 @@ RequiredList require_what_control_passed(const std::vector<PlannedCase>& plan, c
   return list;
 }
 
+// A device whose worker never started was not tested at all, whatever became of its cases.
+bool was_opened(const CaseRecord& r) { return r.body.contains("facts") && r.body["facts"].is_object(); }
+
 void add_verdict(FaultCell& cell, const std::vector<PlannedCase>& plan, const RecordMap& records,
                  const DeviceVerdict& verdict) {
   cell.cases += verdict.required;
   cell.red += verdict.missing.size();
   cell.lost += verdict.lost.size();
-  // Both: a verdict that is red for another reason than a required case kills nothing.
-  cell.killed = cell.killed || (verdict.exit != exit_codes::kOk && !verdict.missing.empty());
   const std::set<std::string> red(verdict.missing.begin(), verdict.missing.end());
+  bool seen = false;  // a required case that the device had a part in
   for (const PlannedCase& c : plan) {
     if (!red.contains(c.id)) continue;
     const CaseRecord* r = find(records, verdict.device, c.id);
     const std::string check = r ? r->check : "no record";
+    seen = seen || !r || was_opened(*r);
     ++cell.checks[check];
     if (cell.first_case.empty()) cell.first_case = c.id, cell.first_check = check;
   }
+  // Both: a verdict that is red for another reason than a required case kills nothing.
+  cell.killed = cell.killed || (verdict.exit != exit_codes::kOk && seen);
 }
 
 // The faults' cells of one operator, batch by batch.

@@ -30,6 +30,7 @@ struct FakeRun {
   Red red;
   std::set<std::string> absent;  // keys without a record
   std::vector<std::string> calls;
+  std::set<std::string> unopened;  // devices whose worker never started
   CaseRunner runner() {
     return [this](const std::vector<PlannedCase>& plan,
                   const std::vector<std::string>& devices) -> Result<std::vector<CaseRecord>> {
@@ -38,6 +39,7 @@ struct FakeRun {
         for (const PlannedCase& c : plan) {
           CaseRecord r;
           r.id = c.id, r.device = device, r.family = c.family, r.status = CaseStatus::kPass, r.check = "none";
+          r.body = {{"facts", unopened.contains(device) ? OrderedJson() : OrderedJson::object()}};
           calls.push_back(r.key());
           if (const auto it = red.find(r.key()); it != red.end())
             r.status = it->second.first, r.check = it->second.second;
@@ -70,6 +72,15 @@ TEST(Selftest, OneRedRequiredCaseOnEachOperatorKills) {
   EXPECT_EQ(cell.first_case, "add/N=2,R=1");
   EXPECT_EQ(cell.first_check, "bound");
   EXPECT_EQ(report.faults[1].cells[1].checks.at("probable"), 1u);
+}
+
+// A plug-in that cannot open its devices would otherwise kill every fault.
+TEST(Selftest, ADeviceThatWasNeverOpenedKillsNothing) {
+  const std::pair<CaseStatus, std::string> error = {CaseStatus::kError, "outcome"};
+  FakeRun fake{.red = {{"mutant:a add/N=1,R=1", error}, {"mutant:a add/N=2,R=1", error}}, .unopened = {"mutant:a"}};
+  EXPECT_FALSE(report_of(fake, {kAddFault}).green());
+  fake.unopened.clear();
+  EXPECT_TRUE(report_of(fake, {kAddFault}).green());
 }
 
 TEST(Selftest, ASurvivorIsRed) {

@@ -80,8 +80,22 @@ RunAsk Session::policy(const CaseWork& work) const {
   return ask;
 }
 
+// Of this machine, for everything that one case needs at once: inputs and outputs on both sides, the weight in two
+// forms, the oracle's values and bounds, three float64 numbers for an output of two bytes. Beyond it the system would
+// end some process, and nobody can say which.
+Status fits_in_memory(const Problem& problem) {
+  constexpr double kGiB = 1u << 30;
+  const double all = static_cast<double>(machine().memory_bytes);
+  const double needed = 4 * static_cast<double>(problem.input_bytes) + 34 * static_cast<double>(problem.output_bytes);
+  if (needed <= 0.75 * all) return {};
+  return fail(ErrorKind::kUsage, "session.memory",
+              fmt::format("it needs about {:.1f} GiB of memory, more than three quarters of this machine's {:.1f} GiB",
+                          needed / kGiB, all / kGiB));
+}
+
 Status Session::prepare(CaseWork& work) {
   if (work.filled) return {};
+  CONCORD_CHECK(fits_in_memory(*work.problem));
   CONCORD_CHECK(inputs_.grow(work.problem->input_bytes));
   CONCORD_CHECK(outputs_.grow(work.problem->output_bytes));
   fill_inputs(*work.problem, settings_.seed, inputs_.first(work.problem->input_bytes));

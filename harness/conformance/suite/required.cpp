@@ -17,7 +17,8 @@ namespace {
 
 namespace fs = std::filesystem;
 constexpr const char* kFirstLine = "# concord required cases, version 1";
-constexpr std::ptrdiff_t kLeastLiteral = 4;
+constexpr std::string_view kVariant = "{variant}";
+constexpr std::ptrdiff_t kLeastLiteral = 3;
 constexpr std::size_t kMaxIds = 100'000, kMaxDevices = 64, kMaxLine = 4096, kMaxFileBytes = 64u << 20, kMaxFiles = 256, kMaxWitness = 500;
 
 bool is_device_pattern(std::string_view text) {
@@ -73,12 +74,15 @@ Status read_devices(Reader& r, RequiredList& list) {
   return {};
 }
 
-// Whether each of the patterns, separated by " | ", holds enough text to tell one device's kernels from another's.
+// Whether each of the patterns, separated by " | ", holds enough text to tell one device's kernels from another's. Punctuation stands in every kernel's name, and
+// what {variant} becomes is the device's choice: one letter would do.
 bool says_something(std::string_view witness) {
   for (std::size_t end; !witness.empty(); witness.remove_prefix(std::min(end + 3, witness.size()))) {
     end = std::min(witness.find(" | "), witness.size());
-    const auto literal = [](char c) { return c != '*' && c != '?'; };
-    if (std::ranges::count_if(witness.substr(0, end), literal) < kLeastLiteral) return false;
+    std::string one(witness.substr(0, end));
+    for (std::size_t at; (at = one.find(kVariant)) != std::string::npos;) one.erase(at, kVariant.size());
+    const auto literal = [](char c) { return (c >= 'a' && c <= 'z') || (c >= 'A' && c <= 'Z') || (c >= '0' && c <= '9'); };
+    if (std::ranges::count_if(one, literal) < kLeastLiteral) return false;
   }
   return true;
 }
@@ -94,7 +98,7 @@ Status read_head(Reader& r, RequiredList& list, std::size_t& count) {
   CONCORD_TRY(list.witness, r.field("witness"));
   if (list.witness.size() > kMaxWitness) return r.wrong("lock.witness", fmt::format("the pattern is longer than {} characters", kMaxWitness));
   if (!says_something(list.witness))
-    return r.wrong("lock.witness", fmt::format("\"{}\" would let nearly any kernel through; each pattern needs at least {} characters that are not wild", printable(list.witness), kLeastLiteral));
+    return r.wrong("lock.witness", fmt::format("\"{}\" would let nearly any kernel through; each pattern needs at least {} letters or digits beside {{variant}}", printable(list.witness), kLeastLiteral));
   CONCORD_TRY(const std::string number, r.field("count"));
   const auto [end, code] = std::from_chars(number.data(), number.data() + number.size(), count);
   if (code != std::errc() || end != number.data() + number.size() || std::to_string(count) != number || count == 0 || count > kMaxIds)
@@ -114,7 +118,6 @@ std::string ids_digest(const std::vector<std::string>& sorted_ids) {
 }
 
 std::string RequiredList::witness_for(const std::string& device) const {
-  constexpr std::string_view kVariant = "{variant}";
   const std::string variant = device.substr(device.find(':') + 1);  // the whole id where it has no colon
   std::string out = witness;
   for (std::size_t at = 0; (at = out.find(kVariant, at)) != std::string::npos; at += variant.size()) out.replace(at, kVariant.size(), variant);

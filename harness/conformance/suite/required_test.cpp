@@ -64,6 +64,8 @@ TEST(RequiredList, RefusesWhatIsNotExactlyAList) {
       {replaced(good, "cpu:avx2 cuda:*", "cpu:avx2 cpu:avx2"), "lock.duplicate"},
       {replaced(good, "tier smoke", "tier quick"), "lock.syntax"},
       {replaced(good, "*: cpu {variant} *", "*: cpu* | *"), "lock.witness"},
+      {replaced(good, "*: cpu {variant} *", "*: * * *"), "lock.witness"},
+      {replaced(good, "*: cpu {variant} *", "*{variant}*"), "lock.witness"},
       {replaced(good, "witness *: cpu {variant} *", "witness "), "lock.syntax"},
       {replaced(good, "witness *: cpu", "witness " + std::string(600, 'a')), "lock.witness"},
       {replaced(good, "count 3", "count 03"), "lock.count"},
