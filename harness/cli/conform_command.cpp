@@ -14,7 +14,7 @@
 #include "cli/command.hpp"
 #include "cli/conform_output.hpp"
 #include "cli/op_devices.hpp"
-#include "conformance/run/recheck.hpp"
+#include "conformance/bundle/recheck.hpp"
 #include "conformance/run/verdict.hpp"
 #include "device/provenance.hpp"
 

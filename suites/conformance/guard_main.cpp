@@ -8,7 +8,7 @@
 #include <filesystem>
 #include <set>
 
-#include "conformance/run/recheck.hpp"
+#include "conformance/bundle/recheck.hpp"
 #include "conformance/run/verdict.hpp"
 #include "conformance/suite/suite.hpp"
 #include "device/device.hpp"

@@ -1,4 +1,4 @@
-#include "conformance/run/recheck.hpp"
+#include "conformance/bundle/recheck.hpp"
 
 #include <fmt/format.h>
 
