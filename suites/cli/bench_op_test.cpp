@@ -9,28 +9,20 @@ using Json = nlohmann::json;
 
 const std::string kCase = "--case add/N=64,R=7,in=uniform,place=0,x=f32 ";
 
-struct Refusal {
-  const char* arguments;
-  int exit;
-  const char* printed;
-  friend void PrintTo(const Refusal& row, std::ostream* out) { *out << "concord bench op " << row.arguments; }
-};
-class BenchOpRefusals : public testing::TestWithParam<Refusal> {};
+class BenchOpRefusals : public testing::TestWithParam<Row> {};
 
 TEST_P(BenchOpRefusals, EndAsDocumented) {
-  const Outcome out = concord(std::string("bench op ") + GetParam().arguments);
-  EXPECT_EQ(out.exit, GetParam().exit) << out.output;
-  EXPECT_NE(out.output.find(GetParam().printed), std::string::npos) << out.output;
+  const Outcome out = expect_row(GetParam());
   EXPECT_EQ(out.output.find("GFLOP/s"), std::string::npos) << "a table in spite of the refusal:\n" << out.output;
 }
 
 INSTANTIATE_TEST_SUITE_P(
     Rows, BenchOpRefusals,
-    testing::Values(Refusal{"--case add/N=1", 2, "case."}, Refusal{"--case nothing", 2, "case.syntax"},
-                    Refusal{"--backends cpu:none", 3, "cpu:none"}, Refusal{"-p matches_no_case", 5, "select.nothing"},
-                    Refusal{"--tier daily", 2, "tier"}, Refusal{"--cache hot", 2, "cache"},
-                    Refusal{"--min-samples 5", 2, "min-samples"}, Refusal{"--precision 0", 2, "precision"},
-                    Refusal{"--max-seconds -1", 2, "max-seconds"}));
+    testing::Values(Row{"bench op --case add/N=1", 2, "case."}, Row{"bench op --case nothing", 2, "case.syntax"},
+                    Row{"bench op --backends cpu:none", 3, "cpu:none"}, Row{"bench op -p matches_no_case", 5, "select.nothing"},
+                    Row{"bench op --tier daily", 2, "tier"}, Row{"bench op --cache hot", 2, "cache"},
+                    Row{"bench op --min-samples 5", 2, "min-samples"}, Row{"bench op --precision 0", 2, "precision"},
+                    Row{"bench op --max-seconds -1", 2, "max-seconds"}));
 
 class BenchOp : public Scratch {
  protected:

@@ -7,43 +7,35 @@ namespace {
 using namespace cli_test;
 using Json = nlohmann::json;
 
-struct Refusal {
-  const char* arguments;
-  int exit;
-  const char* printed;
-  friend void PrintTo(const Refusal& row, std::ostream* out) { *out << "concord bench " << row.arguments; }
-};
-class BenchRefusals : public testing::TestWithParam<Refusal> {};
+class BenchRefusals : public testing::TestWithParam<Row> {};
 
 TEST_P(BenchRefusals, EndAsDocumented) {
-  const Outcome out = concord(std::string("bench ") + GetParam().arguments);
-  EXPECT_EQ(out.exit, GetParam().exit) << out.output;
-  EXPECT_NE(out.output.find(GetParam().printed), std::string::npos) << out.output;
+  const Outcome out = expect_row(GetParam());
   EXPECT_EQ(out.output.find("tokens/s"), std::string::npos) << "a number in spite of the refusal:\n" << out.output;
 }
 
 INSTANTIATE_TEST_SUITE_P(Rows, BenchRefusals,
-                         testing::Values(Refusal{"", 2, "subcommand"},
-                                         Refusal{"model --device cpu:none", 3, "cpu:none"},
-                                         Refusal{"model --model /no/such", 2, "file.not_found"},
-                                         Refusal{"model --precision f33", 2, "precision.unknown"},
-                                         Refusal{"model --prefill 0 --decode 0", 2, "bench.nothing_asked"},
-                                         Refusal{"model --prefill 0 --capture every", 2, "bench.nothing_asked"},
-                                         Refusal{"model --capture some", 2, "capture"},
-                                         Refusal{"model --prefill 100000", 2, "bench.too_long"},
-                                         Refusal{"model --verify 100000", 2, "bench.too_long"},
-                                         Refusal{"model --prefill -1", 2, "prefill"},
-                                         Refusal{"model --repetitions 0", 2, "repetitions"},
-                                         Refusal{"compare", 2, "bench.captures_or_elements"},
-                                         Refusal{"compare a", 2, "bench.captures_or_elements"},
-                                         Refusal{"compare a b --elements 1Ki", 2, "bench.captures_or_elements"},
-                                         Refusal{"compare a b --growth", 2, "bench.growth_needs_elements"},
-                                         Refusal{"compare a b --keep /tmp", 2, "bench.keep_needs_elements"},
-                                         Refusal{"compare /no/such/a /no/such/b", 2, "file.not_found"},
-                                         Refusal{"compare --elements 1Ki --dtype f64", 2, "dtype"},
-                                         Refusal{"compare --elements many", 2, "elements"},
-                                         Refusal{"compare --elements 1Ki --hidden 6", 2, "bench.bad_hidden"},
-                                         Refusal{"compare --elements 1Ki --profiles nothing", 2, "profile.unknown"}));
+                         testing::Values(Row{"bench", 2, "subcommand"},
+                                         Row{"bench model --device cpu:none", 3, "cpu:none"},
+                                         Row{"bench model --model /no/such", 2, "file.not_found"},
+                                         Row{"bench model --precision f33", 2, "precision.unknown"},
+                                         Row{"bench model --prefill 0 --decode 0", 2, "bench.nothing_asked"},
+                                         Row{"bench model --prefill 0 --capture every", 2, "bench.nothing_asked"},
+                                         Row{"bench model --capture some", 2, "capture"},
+                                         Row{"bench model --prefill 100000", 2, "bench.too_long"},
+                                         Row{"bench model --verify 100000", 2, "bench.too_long"},
+                                         Row{"bench model --prefill -1", 2, "prefill"},
+                                         Row{"bench model --repetitions 0", 2, "repetitions"},
+                                         Row{"bench compare", 2, "bench.captures_or_elements"},
+                                         Row{"bench compare a", 2, "bench.captures_or_elements"},
+                                         Row{"bench compare a b --elements 1Ki", 2, "bench.captures_or_elements"},
+                                         Row{"bench compare a b --growth", 2, "bench.growth_needs_elements"},
+                                         Row{"bench compare a b --keep /tmp", 2, "bench.keep_needs_elements"},
+                                         Row{"bench compare /no/such/a /no/such/b", 2, "file.not_found"},
+                                         Row{"bench compare --elements 1Ki --dtype f64", 2, "dtype"},
+                                         Row{"bench compare --elements many", 2, "elements"},
+                                         Row{"bench compare --elements 1Ki --hidden 6", 2, "bench.bad_hidden"},
+                                         Row{"bench compare --elements 1Ki --profiles nothing", 2, "profile.unknown"}));
 
 class Bench : public Scratch {
  protected:

@@ -19,19 +19,9 @@
 namespace {
 using namespace cli_test;
 
-struct Row {
-  const char* arguments;
-  int exit;
-  const char* printed;
-  friend void PrintTo(const Row& row, std::ostream* out) { *out << "concord " << row.arguments; }
-};
 class CommandLine : public testing::TestWithParam<Row> {};
 
-TEST_P(CommandLine, EndsAsDocumented) {
-  const Outcome out = concord(GetParam().arguments);
-  EXPECT_EQ(out.exit, GetParam().exit) << GetParam().arguments << "\n" << out.output;
-  EXPECT_NE(out.output.find(GetParam().printed), std::string::npos) << GetParam().arguments << "\n" << out.output;
-}
+TEST_P(CommandLine, EndsAsDocumented) { expect_row(GetParam()); }
 
 INSTANTIATE_TEST_SUITE_P(
     Rows, CommandLine,

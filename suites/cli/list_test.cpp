@@ -11,19 +11,9 @@
 namespace {
 using namespace cli_test;
 
-struct Row {
-  const char* arguments;
-  int exit;
-  const char* printed;
-  friend void PrintTo(const Row& row, std::ostream* out) { *out << "concord " << row.arguments; }
-};
 class ListAndPlan : public testing::TestWithParam<Row> {};
 
-TEST_P(ListAndPlan, EndAsDocumented) {
-  const Outcome out = concord(GetParam().arguments);
-  EXPECT_EQ(out.exit, GetParam().exit) << out.output.substr(0, 2000);
-  EXPECT_NE(out.output.find(GetParam().printed), std::string::npos) << out.output.substr(0, 2000);
-}
+TEST_P(ListAndPlan, EndAsDocumented) { expect_row(GetParam()); }
 
 INSTANTIATE_TEST_SUITE_P(
     Rows, ListAndPlan,

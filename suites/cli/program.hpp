@@ -34,6 +34,20 @@ inline Outcome concord(const std::string& arguments) {
   return out;
 }
 
+// A command line, the exit code and what must be printed.
+struct Row {
+  const char* arguments;
+  int exit;
+  const char* printed;
+  friend void PrintTo(const Row& row, std::ostream* out) { *out << "concord " << row.arguments; }
+};
+inline Outcome expect_row(const Row& row) {
+  const Outcome out = concord(row.arguments);
+  EXPECT_EQ(out.exit, row.exit) << row.arguments << "\n" << out.output.substr(0, 4000);
+  EXPECT_NE(out.output.find(row.printed), std::string::npos) << row.arguments << "\n" << out.output.substr(0, 4000);
+  return out;
+}
+
 class Scratch : public testing::Test {
  protected:
   void SetUp() override {
