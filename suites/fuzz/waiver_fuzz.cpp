@@ -3,6 +3,7 @@
 #include <cstdlib>
 #include <string_view>
 
+#include "base/glob.hpp"
 #include "conformance/run/waiver.hpp"
 
 namespace cc = concord::conformance;
@@ -10,7 +11,7 @@ using concord::CaseStatus;
 
 extern "C" int LLVMFuzzerTestOneInput(const std::uint8_t* data, std::size_t size) {
   const std::string_view text(reinterpret_cast<const char*>(data), size);
-  (void)cc::glob_matches(text.substr(0, size / 2), text.substr(size / 2));
+  (void)concord::glob_matches(text.substr(0, size / 2), text.substr(size / 2));
   const auto waivers = cc::parse_waivers(text, "fuzz");
   if (!waivers) {
     if (waivers.error().code.empty() || waivers.error().message.empty()) std::abort();

@@ -163,7 +163,9 @@ class CaseJudge {
     };
     const auto listed = ground_.witness.find(claimed.device);
     const std::string witness = listed == ground_.witness.end() ? std::string() : listed->second;
-    const std::string recorded = claimed.body.value("witness_pattern", OrderedJson()) == "" ? std::string() : witness;
+    const OrderedJson pattern = claimed.body.value("witness_pattern", OrderedJson());
+    const bool none = pattern.is_string() && pattern.get_ref<const std::string&>().empty();
+    const std::string recorded = none ? std::string() : witness;
     const Waived then = status_on(day_of(claimed), out.record, recorded),
                  now = status_on(ground_.today, out.record, witness);
     const auto earlier = [&](const std::string& day) {
