@@ -36,6 +36,7 @@ struct Options {
 struct Conformance {
   std::vector<PlannedCase> plan;
   Tier tier = Tier::kSmoke;
+  bool whole_tier = false;  // nothing was left out by a filter
   std::vector<RequiredList> lists;
   std::vector<CaseRecord> done;
   SessionSettings settings;
@@ -185,6 +186,7 @@ Status load_rules(const Options& o, const Selection& selection, Conformance& c) 
     CONCORD_TRY(const auto theirs, load_waivers(o.waivers));
     CONCORD_CHECK(add_waivers(c.settings.waivers, theirs));
   }
+  c.whole_tier = selection.ids.empty() && selection.families.empty() && selection.operators.empty() && selection.pattern.empty() && !selection.ad_hoc() && o.seed == 0;
   if (selection.ad_hoc() || o.seed != 0) return {};  // lists speak of the suite's cases with the data of seed 0, and of nothing else
   CONCORD_TRY(const auto own, load_required());
   std::vector<RequiredList> theirs;
@@ -260,6 +262,11 @@ Status conform(const Options& o, Context& context) {
                            .command = command_line(o, *c), .folder = c->settings.folder, .provenance = provenance(), .notes = {}};
   if (o.cases.backends.empty() && o.from.empty())
     report.notes.push_back("the device \"reference\" was left out: it shares its code with the oracle, so that it proves nothing about itself");
+  // Without a list nobody knows what should have run: a whole tier that says so must not look like a success to a script.
+  if (c->whole_tier && !report.verdict.green && report.verdict.exit == exit_codes::kOk) {
+    report.verdict.exit = exit_codes::kNothingRun;
+    report.notes.push_back("a device has no required list, so that nothing says what it should have executed (exit code 5); make one with concord plan --lock, or select cases");
+  }
   CONCORD_CHECK(write_report(report));
   CONCORD_CHECK(write_outputs(c->formats, report));
   context.exit = report.verdict.exit;

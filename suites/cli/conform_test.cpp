@@ -29,6 +29,13 @@ class Conform : public Scratch {
 
 const std::string kAdd = "'add/N=33,R=3,in=uniform,place=1,x=bf16'";
 
+TEST_F(Conform, AWholeTierOnADeviceWithoutAListIsNoSuccess) {
+  const Outcome o = concord("conform --backends reference" + out());
+  EXPECT_EQ(o.exit, 5) << o.output;
+  EXPECT_THAT(o.output, HasSubstr("PARTIAL: "));
+  EXPECT_THAT(o.output, HasSubstr("no required list, so that nothing says what it should have executed"));
+}
+
 TEST_F(Conform, ASelectionThatPassesIsPartial) {
   const Outcome o = concord("conform --backends cpu:strict --case " + kAdd + out());
   EXPECT_EQ(o.exit, 0) << o.output;
