@@ -6,7 +6,7 @@
 
 namespace concord::conformance {
 
-std::uint64_t OperatorRow::count(CaseStatus s) const {
+std::uint64_t Tally::count(CaseStatus s) const {
   const auto it = statuses.find(s);
   return it == statuses.end() ? 0 : it->second;
 }
@@ -24,7 +24,7 @@ std::string OperatorRow::determinism() const {
   return fmt::format("{} (declared: {})", determinism_name(measured), determinism_name(declared));
 }
 
-bool OperatorRow::red() const {
+bool Tally::red() const {
   constexpr CaseStatus kHarmless[] = {CaseStatus::kPass, CaseStatus::kWaived, CaseStatus::kUnsupported,
                                       CaseStatus::kSkipped};
   for (const auto& [status, n] : statuses)
@@ -52,19 +52,27 @@ const char* determinism_name(concord_determinism d) {
 }
 
 namespace {
-void add(OperatorRow& row, const PlannedCase& c, const CaseRecord& r) {
-  ++row.statuses[r.status];
-  if (!r.evidence.kernel.empty()) row.kernels.insert(r.evidence.kernel);
-  if (r.evidence.outputs.empty() || r.evidence.outcome != Outcome::kCompleted) return;
-  ++row.judged;
-  row.margin = std::max(row.margin, margin_of(r));
-  if (const auto x = c.spec.options.find("x"); x != c.spec.options.end())
-    row.margins[x->second] = std::max(row.margins[x->second], margin_of(r));
-  for (const OutputFindings& o : r.evidence.outputs)
-    row.margin_probable = std::max(row.margin_probable, o.margin_probable);
-  row.declared = std::max(row.declared, static_cast<concord_determinism>(
-                                            std::min<std::uint32_t>(r.evidence.declared, CONCORD_RUN_TO_RUN_VARYING)));
-  row.measured = std::max(row.measured, r.evidence.measured());
+bool is_judged(const CaseRecord& r) { return !r.evidence.outputs.empty() && r.evidence.outcome == Outcome::kCompleted; }
+
+void add(Tally& tally, const CaseRecord* r) {
+  ++tally.planned;
+  ++tally.statuses[r ? r->status : CaseStatus::kNotRun];
+  if (!r || !is_judged(*r)) return;
+  ++tally.judged;
+  tally.margin = std::max(tally.margin, margin_of(*r));
+  for (const OutputFindings& o : r->evidence.outputs)
+    tally.margin_probable = std::max(tally.margin_probable, o.margin_probable);
+}
+
+void add(OperatorRow& row, const PlannedCase& c, const CaseRecord* r) {
+  add(static_cast<Tally&>(row), r);
+  if (const auto x = c.spec.options.find("x"); x != c.spec.options.end()) add(row.dtypes[x->second], r);
+  if (!r) return;
+  if (!r->evidence.kernel.empty()) row.kernels.insert(r->evidence.kernel);
+  if (!is_judged(*r)) return;
+  const auto declared = std::min<std::uint32_t>(r->evidence.declared, CONCORD_RUN_TO_RUN_VARYING);
+  row.declared = std::max(row.declared, static_cast<concord_determinism>(declared));
+  row.measured = std::max(row.measured, r->evidence.measured());
 }
 }  // namespace
 
@@ -77,11 +85,8 @@ std::vector<OperatorRow> operator_rows(const ConformanceReport& report) {
     for (const PlannedCase& c : report.plan) {
       OperatorRow& row = by_op[c.spec.op];
       row.device = d.device, row.op = c.spec.op;
-      ++row.planned;
-      if (const auto it = by_key.find(d.device + " " + c.id); it != by_key.end())
-        add(row, c, *it->second);
-      else
-        ++row.statuses[CaseStatus::kNotRun];
+      const auto found = by_key.find(d.device + " " + c.id);
+      add(row, c, found == by_key.end() ? nullptr : found->second);
     }
     for (auto& [op, row] : by_op) rows.push_back(std::move(row));
   }

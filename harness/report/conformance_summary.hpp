@@ -9,19 +9,23 @@
 
 namespace concord::conformance {
 
-struct OperatorRow {
-  std::string device, op;
+struct Tally {
   std::uint64_t planned = 0, judged = 0;  // judged: with at least one output compared
   std::map<CaseStatus, std::uint64_t> statuses;
   double margin = 0, margin_probable = 0;  // largest
-  std::map<std::string, double> margins;   // the same by dtype of the activations
+
+  std::uint64_t count(CaseStatus s) const;
+  bool red() const;  // any case that is neither good, UNSUPPORTED nor SKIPPED
+};
+
+struct OperatorRow : Tally {
+  std::string device, op;
+  std::map<std::string, Tally> dtypes;  // the same by dtype of the activations
   std::set<std::string> kernels;
   concord_determinism declared = CONCORD_ALWAYS_IDENTICAL, measured = CONCORD_ALWAYS_IDENTICAL;  // weakest
 
-  std::uint64_t count(CaseStatus s) const;
   std::string others() const;       // "3 FAIL, 1 TIMEOUT", or "-"
   std::string determinism() const;  // "always identical", "varying (declared: always identical)", or "-"
-  bool red() const;                 // any case that is neither good, UNSUPPORTED nor SKIPPED
 };
 
 // By device in the verdict's order, then by operator. A planned case without a record counts as NOT_RUN.

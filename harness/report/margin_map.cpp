@@ -13,7 +13,9 @@ namespace {
 
 using picture::text;
 
-constexpr int kLabel = 130, kCell = 110, kRow = 26, kTop = 70, kNote = 44, kTitle = 560;  // [px]
+constexpr int kLabel = 110, kCell = 52, kGap = 14, kRow = 26, kTop = 84, kNote = 62, kTitle = 640;  // [px]
+constexpr const char* kDtypes[] = {"f32", "f16", "bf16"};
+constexpr int kDevice = kCell * static_cast<int>(std::size(kDtypes)) + kGap;  // a device has a column for each dtype
 
 // Green where hardly any of the bound is used, yellow near it: the logarithm of the margin from 1e-4 to 1.
 std::string colour(double margin) {
@@ -24,21 +26,27 @@ std::string colour(double margin) {
 struct Look {
   std::string fill, label;
 };
-Look look_of(const OperatorRow& row) {
-  if (row.red()) return {"hsl(0,70%,72%)", row.judged ? fmt::format("{:.2g}!", row.margin) : "failed"};
-  if (row.judged > 0) return {colour(row.margin), row.margin == 0 ? "exact" : fmt::format("{:.2g}", row.margin)};
-  if (row.count(CaseStatus::kUnsupported) > 0) return {"url(#none)", "unsupported"};
-  if (row.count(CaseStatus::kPass) > 0) return {colour(0), "refused as due"};
-  return {"#fff", "not run"};
+Look look_of(const Tally& t) {
+  if (t.red())
+    return {"hsl(0,70%,72%)", t.judged                                    ? fmt::format("{:.2g}!", t.margin)
+                              : t.count(CaseStatus::kNotRun) == t.planned ? "not run"
+                                                                          : "failed"};
+  if (t.judged > 0) return {colour(t.margin), t.margin == 0 ? "exact" : fmt::format("{:.2g}", t.margin)};
+  if (t.count(CaseStatus::kUnsupported) > 0) return {"url(#none)", ""};
+  if (t.count(CaseStatus::kPass) > 0) return {colour(0), "refused"};
+  return {"#fff", "-"};
 }
 
-std::string cell(int x, int y, const OperatorRow& row) {
-  const Look look = look_of(row);
+std::string cell(int x, int y, const OperatorRow& row, const char* dtype) {
+  const auto found = row.dtypes.find(dtype);
+  const Tally tally = found == row.dtypes.end() ? Tally{} : found->second;
+  const Look look = look_of(tally);
   return fmt::format(
-             "<rect x=\"{}\" y=\"{}\" width=\"{}\" height=\"{}\" fill=\"{}\" stroke=\"#fff\"><title>{} on {}: {} of {} "
-             "PASS; {}</title></rect>\n",
-             x, y, kCell, kRow, look.fill, row.op, xml_escaped(row.device), row.count(CaseStatus::kPass), row.planned,
-             row.others()) +
+             "<rect x=\"{}\" y=\"{}\" width=\"{}\" height=\"{}\" fill=\"{}\" stroke=\"#fff\"><title>{} {} on {}: {} of "
+             "{} "
+             "PASS</title></rect>\n",
+             x, y, kCell, kRow, look.fill, row.op, dtype, xml_escaped(row.device), tally.count(CaseStatus::kPass),
+             tally.planned) +
          text(x + kCell / 2, y + 17, look.label);
 }
 
@@ -55,18 +63,31 @@ std::string margin_map_svg(const ConformanceReport& report) {
   const auto at = [](const std::vector<std::string>& names, const std::string& name) {
     return static_cast<int>(std::ranges::find(names, name) - names.begin());
   };
-  for (std::size_t i = 0; i < devices.size(); ++i)
-    body += text(kLabel + kCell * static_cast<int>(i) + kCell / 2, kTop - 8, devices[i]);
+  for (std::size_t i = 0; i < devices.size(); ++i) {
+    const int left = kLabel + kDevice * static_cast<int>(i);
+    body += text(left + (kDevice - kGap) / 2, kTop - 28, devices[i]);
+    for (int k = 0; k < static_cast<int>(std::size(kDtypes)); ++k)
+      body += text(left + kCell * k + kCell / 2, kTop - 8, kDtypes[k]);
+  }
   for (std::size_t i = 0; i < ops.size(); ++i)
     body += text(kLabel - 8, kTop + kRow * static_cast<int>(i) + 17, ops[i], "end");
   for (const OperatorRow& row : rows)
-    body += cell(kLabel + kCell * at(devices, row.device), kTop + kRow * at(ops, row.op), row);
-  const int width = std::max(kTitle, kLabel + kCell * static_cast<int>(devices.size()) + 16);
+    for (int k = 0; k < static_cast<int>(std::size(kDtypes)); ++k)
+      body +=
+          cell(kLabel + kDevice * at(devices, row.device) + kCell * k, kTop + kRow * at(ops, row.op), row, kDtypes[k]);
+  const int width = std::max(kTitle, kLabel + kDevice * static_cast<int>(devices.size()) + 16);
   const int height = kTop + kRow * static_cast<int>(ops.size()) + kNote;
   return picture::svg(
       width, height,
-      text(8, 22, "Largest error as a part of the rigorous bound (1 is the limit)", "start") + body +
-          text(8, height - 16, "red: a case failed; hatched: unsupported; white: not run; exact: every output bit as the oracle's", "start"));
+      text(8, 22, "Largest error as a part of the rigorous bound, by dtype of the activations (1 is the limit)",
+           "start") +
+          body +
+          text(8, height - 34,
+               "red: a case failed; hatched: unsupported; -: nothing planned; exact: every output bit as the oracle's",
+               "start") +
+          text(8, height - 14,
+               "In f16 and bf16 correct rounding on store alone comes near 1; in f32 the rest of the bound is visible.",
+               "start"));
 }
 
 }  // namespace concord::conformance
