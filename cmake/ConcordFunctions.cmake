@@ -10,7 +10,11 @@ function(concord_floor NAME)
   target_include_directories(concord_${NAME} PUBLIC ${PROJECT_SOURCE_DIR}/harness)
   target_link_libraries(concord_${NAME} PUBLIC ${F_DEPS} PRIVATE concord_flags)
   if(CONCORD_BUILD_TESTS AND F_TESTS)
-    concord_test(concord_${NAME}_test SOURCES ${F_TESTS} DEPS concord_${NAME} LABELS unit ENVIRONMENT ${F_ENVIRONMENT} LOCK ${F_LOCK})
+    set(_label unit)
+    if(F_LOCK STREQUAL "timing")
+      set(_label timing)  # what measures is not built for sanitizers
+    endif()
+    concord_test(concord_${NAME}_test SOURCES ${F_TESTS} DEPS concord_${NAME} LABELS ${_label} ENVIRONMENT ${F_ENVIRONMENT} LOCK ${F_LOCK})
   endif()
 endfunction()
 
