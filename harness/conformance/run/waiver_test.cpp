@@ -2,6 +2,7 @@
 
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
+#include <unistd.h>
 
 #include <filesystem>
 #include <fstream>
@@ -115,7 +116,7 @@ TEST(Waivers, AreReadStrictly) {
 }
 
 TEST(Waivers, IdsAreUniqueOverAFolder) {
-  const std::filesystem::path folder = std::filesystem::path(testing::TempDir()) / "concord_waiver_test";
+  const std::filesystem::path folder = std::filesystem::path(testing::TempDir()) / ("concord_waiver_test_" + std::to_string(::getpid()));
   std::filesystem::remove_all(folder);
   EXPECT_TRUE(load_waivers(folder.string()).value().empty());
   std::filesystem::create_directories(folder);

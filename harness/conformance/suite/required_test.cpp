@@ -2,6 +2,7 @@
 
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
+#include <unistd.h>
 
 #include <filesystem>
 #include <fstream>
@@ -105,7 +106,7 @@ TEST(RequiredList, OneListPerDeviceAndTier) {
 }
 
 TEST(RequiredList, FoldersAreReadWhole) {
-  const std::filesystem::path folder = std::filesystem::path(testing::TempDir()) / "concord_required_test";
+  const std::filesystem::path folder = std::filesystem::path(testing::TempDir()) / ("concord_required_test_" + std::to_string(::getpid()));
   std::filesystem::remove_all(folder);
   EXPECT_TRUE(load_required(folder.string()).value().empty());  // a folder that is missing requires nothing
   std::filesystem::create_directories(folder);

@@ -2,6 +2,7 @@
 
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
+#include <unistd.h>
 
 #include <algorithm>
 #include <filesystem>
@@ -318,7 +319,7 @@ class SuiteFiles : public testing::Test {
     j.erase(key);
     return j;
   }
-  const std::filesystem::path folder_ = std::filesystem::path(testing::TempDir()) / "concord_suite_test";
+  const std::filesystem::path folder_ = std::filesystem::path(testing::TempDir()) / ("concord_suite_test_" + std::to_string(::getpid()));
 };
 
 TEST_F(SuiteFiles, AGoodFileIsRead) {
