@@ -1,5 +1,5 @@
-// Running cases: inputs and oracle in this process, the device in a worker of its own, a record for each case in a journal. The process that judges never
-// loads a plug-in; device and judge share two memory files (inputs: read-only for the worker; outputs).
+// Running cases: inputs and oracle in this process, the device in a worker of its own, a record for each case in a journal. run_cases() never
+// loads a plug-in into the process that judges (the CTest programs load them once, to see which devices are there, and run no operator of theirs); device and judge share two memory files (inputs: read-only for the worker; outputs).
 #pragma once
 #include <atomic>
 #include <chrono>
