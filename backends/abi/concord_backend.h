@@ -4,6 +4,8 @@
  * Rules: every struct starts with its size, set by whoever allocates it; tables and structs only grow at the end; no C++ types and no exceptions
  * cross this line; a status other than CONCORD_OK leaves outputs undefined and fills *err; all memory is owned by whoever created it.
  * Tensors are contiguous, row-major, little-endian. T tokens, H query heads, G key/value heads, D head size, P cache rows, V vocabulary.
+ * run() may return before the work is done; what it finds out later (an index out of range) is said by the next synchronize() of the stream, or download() on it
+ * with ordinary host memory. Work on one stream is done in order; streams are ordered against each other by stream_wait() alone.
  * One device is used by one thread at a time. A device never works on another device's behalf: what it cannot do it refuses. */
 #ifndef CONCORD_BACKEND_H
 #define CONCORD_BACKEND_H
@@ -14,7 +16,7 @@ extern "C" {
 #endif
 
 #define CONCORD_ABI_MAJOR 2u /* a different major is refused */
-#define CONCORD_ABI_MINOR 0u /* a plug-in may be older or newer in minor; struct sizes tell what is there */
+#define CONCORD_ABI_MINOR 1u /* a plug-in may be older or newer in minor; struct sizes tell what is there */
 
 typedef enum { CONCORD_F32 = 0, CONCORD_F16 = 1, CONCORD_BF16 = 2, CONCORD_F64 = 3, CONCORD_I32 = 4, CONCORD_I8 = 5, CONCORD_U4 = 6 } concord_dtype;
 typedef enum { CONCORD_OK = 0, CONCORD_UNSUPPORTED = 1, CONCORD_INVALID = 2, CONCORD_OUT_OF_MEMORY = 3, CONCORD_DEVICE_ERROR = 4, CONCORD_INTERNAL = 5 } concord_status;
@@ -94,6 +96,8 @@ typedef struct concord_call {
  * took another path than the device's own (it must not move in a conforming run). */
 typedef struct concord_witness { uint32_t struct_size, determinism; uint64_t fallbacks; char kernel[112]; } concord_witness;
 
+typedef struct concord_memory { uint32_t struct_size, reserved; uint64_t now, peak; } concord_memory; /* device memory that this device holds, and held at most since it was opened [bytes] */
+
 typedef struct concord_backend {
   uint32_t struct_size, abi_major, abi_minor, reserved;
   const char *name, *version, *build;                                    /* "cpu", "0.1.0", compiler and flags that touch arithmetic */
@@ -112,7 +116,14 @@ typedef struct concord_backend {
   concord_status (*stream_create)(concord_device*, concord_stream** stream, concord_error* err);
   void (*stream_destroy)(concord_device*, concord_stream*);
   concord_status (*synchronize)(concord_device*, concord_stream*, concord_error* err);    /* waits; reports errors of earlier work */
+  /* Since 2.1; each may be NULL, and a table of 2.0 ends here. */
+  concord_status (*host_create)(concord_device*, uint64_t bytes, void** host, concord_error* err); /* page-locked host memory: copies between it and a buffer on a stream other than NULL return at once */
+  void (*host_destroy)(concord_device*, void* host);
+  concord_status (*stream_wait)(concord_device*, concord_stream* waiting, concord_stream* awaited, concord_error* err); /* what is queued on `waiting` from now on begins when all that is now on `awaited` has ended */
+  concord_status (*weight_digest)(concord_device*, const concord_weight*, uint8_t digest[32], concord_error* err);      /* of the weight as it lies in device memory, computed there: docs/weight-digest.md */
+  concord_status (*memory)(concord_device*, concord_memory* memory, concord_error* err);
 } concord_backend;
+#define CONCORD_BACKEND_SIZE_2_0 offsetof(concord_backend, host_create)
 
 /* The one exported symbol. Returns NULL and fills *err when the host's major version is not served. */
 const concord_backend* concord_backend_entry(uint32_t host_major, uint32_t host_minor, concord_error* err);
