@@ -8,7 +8,7 @@ concord_status Job::honest(const concord_call& c) const {
   constexpr Op kOps[CONCORD_OP_COUNT] = {
       reference::embedding, reference::rmsnorm,      reference::layernorm, reference::matmul, reference::rope,
       reference::kv_append, reference::attention,    reference::swiglu,    reference::gelu,   reference::add,
-      reference::softmax,   reference::topk_routing, reference::argmax};
+      reference::softmax,   reference::topk_routing, reference::argmax,    reference::sample};
   return device.arena.execute([&] { return kOps[c.op](c, err); });
 }
 

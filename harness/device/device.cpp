@@ -173,7 +173,7 @@ Status Device::synchronize() {
 const char* op_name(std::uint32_t op) {
   constexpr const char* kNames[CONCORD_OP_COUNT] = {"embedding", "rmsnorm",      "layernorm", "matmul", "rope",
                                                     "kv_append", "attention",    "swiglu",    "gelu",   "add",
-                                                    "softmax",   "topk_routing", "argmax"};
+                                                    "softmax",   "topk_routing", "argmax",    "sample"};
   return op < CONCORD_OP_COUNT ? kNames[op] : "unknown operator";
 }
 

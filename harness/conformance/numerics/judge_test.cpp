@@ -205,6 +205,10 @@ TEST(Judge, IndicesAndChoices) {
   argmax.put(0, 4, argmax.e.outputs[0].want[4] == 66 ? 65 : 66);  // the tie at the end
   EXPECT_EQ(argmax.first().judged, "index");
   EXPECT_EQ(argmax.first().above_rigorous, 1u);
+  Right cold("sample/T=9,V=67,in=exact,temp=cold,x=bf16");
+  cold.put(0, 4, cold.e.outputs[0].want[4] == 66 ? 65 : 66);
+  EXPECT_EQ(cold.first().judged, "index");
+  EXPECT_EQ(cold.first().above_rigorous, 1u);
   const char* id = "topk_routing/E=21,K=4,T=7,in=gaussian,norm=0,x=f32";
   for (const double wrong : {-1.0, 21.0, 1e9}) {
     Right r(id);
