@@ -76,6 +76,7 @@ std::span<const Fault> matmul_faults();
 std::span<const Fault> attention_faults();
 std::span<const Fault> row_faults();
 std::span<const Fault> select_faults();
+std::span<const Fault> sample_faults();
 std::span<const Fault> system_faults();
 const std::vector<Fault>& all_faults();
 

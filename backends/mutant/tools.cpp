@@ -67,7 +67,7 @@ const std::vector<Fault>& all_faults() {
   static const std::vector<Fault> kAll = [] {
     std::vector<Fault> all{{"honest", "no fault: the control", kAllOps}};
     for (const auto part : {output_faults(), memory_faults(), matmul_faults(), attention_faults(), row_faults(),
-                            select_faults(), system_faults()})
+                            select_faults(), sample_faults(), system_faults()})
       all.insert(all.end(), part.begin(), part.end());
     return all;
   }();

@@ -47,6 +47,7 @@ const std::vector<Demand>& demands() {
       {"softmax", "softmax", {"gaussian", "heavy", "shift", "exact", "special"}, {{"place", {"0", "1"}}}},
       {"topk_routing", "select", {"exact", "gaussian", "shift"}, {{"norm", {"0", "1"}}}},
       {"argmax", "select", {"exact", "gaussian", "special"}, {}},
+      {"sample", "select", {"exact", "gaussian", "heavy", "cancel", "special"}, {{"temp", {"0.7", "1", "1.5", "cold"}}}},
   };
   return kDemands;
 }
@@ -161,6 +162,8 @@ TEST(Suite, SmokeGivesPlantedFaultsSomethingToBreak) {
       {"remainder of a row", "add", [&](const CaseSpec& s) { return a(s, "N") % 16 != 0 && a(s, "N") > 16; }},
       {"overflow of e^x", "softmax", [&](const CaseSpec& s) { return in(s, "shift") && a(s, "N") > 8; }},
       {"later index among equals", "argmax", [&](const CaseSpec& s) { return in(s, "exact") && a(s, "V") > 16; }},
+      {"noise in float32", "sample", [&](const CaseSpec& s) { return in(s, "cancel") && a(s, "T") > 4 && a(s, "V") > 200; }},
+      {"later index among equal scores", "sample", [&](const CaseSpec& s) { return in(s, "exact") && s.option("temp") == "cold" && a(s, "V") > 16; }},
       {"later expert among equals", "topk_routing", [&](const CaseSpec& s) { return in(s, "exact") && a(s, "K") > 1; }},
       {"row of the previous token", "embedding", [&](const CaseSpec& s) { return a(s, "T") > 4 && a(s, "V") > 40; }},
   };
@@ -220,6 +223,7 @@ TEST(Suite, FormulasGiveWhatIsCountedByHand) {
       {"embedding/K=6,T=3,V=9,in=uniform,w=f16,x=f32", 36 + 12 + 72, 0},
       {"add/N=5,R=2,in=exact,place=0,x=bf16", 60, 10},
       {"topk_routing/E=8,K=2,T=3,in=exact,norm=1,x=f32", 96 + 48, 126},
+      {"sample/T=3,V=10,in=gaussian,temp=1,x=bf16", 60 + 12 + 12, 120},  // two logarithms and a multiply-add
   };
   for (const Known& k : kKnown) {
     const auto planned = suite().plan(CaseSpec::parse(k.id).value());
