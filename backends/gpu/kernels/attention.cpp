@@ -30,8 +30,8 @@ AttentionCall describe_call(const Context& c) {
 }  // namespace
 
 const char* attention_refuses(const concord_call& call) {
-  if (call.in[0].dims[2] > kMostHeadSize) return "attention: heads of more than 256 numbers";
-  if (call.in[0].dims[0] * call.in[0].dims[1] > 0x7fffffff) return "attention: more than 2^31 - 1 queries";
+  if (call.in[0].dims[2] > kMostHeadSize) return "heads of more than 256 numbers";
+  if (call.in[0].dims[0] * call.in[0].dims[1] > 0x7fffffff) return "more than 2^31 - 1 queries";
   return nullptr;
 }
 

@@ -34,9 +34,6 @@ struct AttentionCall {
   bool q_aligned, cache_aligned;  // eight elements can be read at once
 };
 
-// NULL, or what these kernels cannot do about the call (CONCORD_UNSUPPORTED, by its shape).
-const char* attention_refuses(const concord_call& call);
-
 concord_status attention_split(Context& c, const AttentionCall& a);
 concord_status attention_portable(Context& c, const AttentionCall& a);
 // CONCORD_UNSUPPORTED where the device's blocks have too little shared memory; nothing was launched then.
@@ -47,13 +44,13 @@ struct alignas(16) Float4 {
   float v[4];
 };
 // Bits of whatever type: the compiler is told that they may be another object's.
-struct alignas(16) __attribute__((__may_alias__)) Words4 {
+struct __attribute__((__aligned__(16), __may_alias__)) Words4 {
   std::uint32_t w[4];
 };
-struct alignas(8) __attribute__((__may_alias__)) Words2 {
+struct __attribute__((__aligned__(8), __may_alias__)) Words2 {
   std::uint32_t w[2];
 };
-struct alignas(4) __attribute__((__may_alias__)) Word {
+struct __attribute__((__aligned__(4), __may_alias__)) Word {
   std::uint32_t w;
 };
 
