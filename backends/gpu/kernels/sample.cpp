@@ -2,8 +2,7 @@
 // how a row is cut, so that neither do the results.
 #include <cmath>
 
-#include "gpu/device.hpp"
-#include "gpu/numbers.hpp"
+#include "gpu/kernels/rows.hpp"
 #include "gpu/philox.hpp"
 
 namespace CONCORD_GPU {
@@ -41,14 +40,6 @@ GPU_DEVICE Candidate first_of_block(Candidate mine) {
   return best;
 }
 
-GPU_DEVICE void check_position(int position, unsigned row, Fault* fault) {
-  if (position >= 0 || !claim(&fault->op, CONCORD_OP_SAMPLE + 1)) return;
-  fault->operand = 1;
-  fault->index = static_cast<int>(row);
-  fault->value = position;
-  fault->limit = 1ll << 31;
-}
-
 struct Draw {
   double scale;
   std::uint64_t seed;
@@ -59,7 +50,7 @@ GPU_KERNEL GPU_BOUNDS(kThreads) best_of_chunks(const T* x, const int* positions,
   const unsigned row = block() / chunks, chunk = block() % chunks, begin = chunk * chunk_size;
   const unsigned end = n - begin < chunk_size ? n : begin + chunk_size;
   const int position = positions[row];
-  if (chunk == 0 && thread() == 0) check_position(position, row, fault);
+  if (position < 0 && chunk == 0 && thread() == 0) report(fault, CONCORD_OP_SAMPLE, 1, row, position, std::int64_t{1} << 31);
   const T* values = x + static_cast<std::size_t>(row) * n;
   Candidate mine = {0, -1};
   for (unsigned v = begin + thread(); v < end; v += threads()) {
