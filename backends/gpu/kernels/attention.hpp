@@ -12,8 +12,10 @@
 
 #if defined(CONCORD_GPU_EMULATED)
 #define GPU_UNROLL
+#define GPU_ROLLED
 #else
 #define GPU_UNROLL _Pragma("unroll")
+#define GPU_ROLLED _Pragma("unroll 1")
 #endif
 
 namespace CONCORD_GPU {

@@ -12,6 +12,7 @@ namespace CONCORD_GPU {
 namespace {
 
 constexpr unsigned kWarps = kQueries / kTile, kElements = 8, kParts = 3;
+constexpr unsigned kGroup = 4;  // tiles of the result that are summed side by side
 constexpr std::size_t kMostShared = 96u << 10, kStaticShared = 512;  // [bytes]; the second: what the kernel has besides its dynamic memory
 
 // How weights are cut: part 0 is the smallest. Sums over a part are multiplied with step() before the next larger part is added, in the end with last().
@@ -141,10 +142,11 @@ struct TiledBlock {
 
   GPU_DEVICE void scores(unsigned n, TileSum (&s)[kScoreTiles]) const {
     const T* queries = room.q + warp() * kTile * Memory::kRow;
-    GPU_UNROLL
-    for (unsigned j = 0; j < kScoreTiles; ++j) {
-      if (j * kTile >= n) continue;
-      for (unsigned k = 0; k < tile.a.d; k += kTile) tile_multiply(s[j], queries + k, Memory::kRow, room.keys + j * kTile * Memory::kRow + k, Memory::kRow);
+    GPU_ROLLED
+    for (unsigned k = 0; k < tile.a.d; k += kTile) {
+      GPU_UNROLL
+      for (unsigned j = 0; j < kScoreTiles; ++j)
+        if (j * kTile < n) tile_multiply(s[j], queries + k, Memory::kRow, room.keys + j * kTile * Memory::kRow + k, Memory::kRow);
     }
   }
 
@@ -193,40 +195,61 @@ struct TiledBlock {
     }
   }
 
-  GPU_DEVICE TileSum step(unsigned column, unsigned n) const {
-    TileSum sum;
-    GPU_UNROLL
+  // What this tile of keys adds to kGroup neighbouring tiles of the result.
+  GPU_DEVICE void steps(unsigned column, unsigned n, TileSum (&sum)[kGroup]) const {
+    GPU_ROLLED
     for (unsigned p = 0; p < kParts; ++p) {
       const T* weights = room.weights + (p * kQueries + warp() * kTile) * Memory::kColumn;
+      GPU_ROLLED
+      for (unsigned k = 0; k < n; k += kTile) {
+        GPU_UNROLL
+        for (unsigned g = 0; g < kGroup; ++g)
+          if (column + g * kTile < tile.a.d) tile_multiply(sum[g], weights + k, Memory::kColumn, room.values + (column + g * kTile) * Memory::kColumn + k, Memory::kColumn);
+      }
+      const float factor = p + 1 < kParts ? Cut<T>::step() : Cut<T>::last();
       GPU_UNROLL
-      for (unsigned k = 0; k < kKeys; k += kTile)
-        if (k < n) tile_multiply(sum, weights + k, Memory::kColumn, room.values + column * Memory::kColumn + k, Memory::kColumn);
-      for (unsigned i = 0; i < kElements; ++i) sum.v[i] *= p + 1 < kParts ? Cut<T>::step() : Cut<T>::last();
+      for (unsigned g = 0; g < kGroup; ++g)
+        for (unsigned i = 0; i < kElements; ++i) sum[g].v[i] *= factor;
+    }
+  }
+  // The same for values that are not all finite, number by number: a weight of 0 must not meet them, nor may parts of opposite sign.
+  GPU_DEVICE float plain_step(unsigned i, unsigned column, const Run& run, unsigned k0) const {
+    const T *weights = room.weights + row(i) * Memory::kColumn, *values = room.values + (column + tile_col(i)) * Memory::kColumn;
+    const unsigned all = tile.visible(run, row(i)), part = kQueries * Memory::kColumn;
+    float sum = 0;
+    GPU_ROLLED
+    for (unsigned j = 0; j < kKeys && k0 + j < all; ++j) {
+      const float low = fused(to_float(weights[j]), Cut<T>::step(), to_float(weights[j + part]));
+      sum = fused(fused(low, Cut<T>::step(), to_float(weights[j + 2 * part])) * Cut<T>::last(), to_float(values[j]), sum);
     }
     return sum;
   }
-  // The same for values that are not all finite, number by number: a weight of 0 must not meet them, nor may parts of opposite sign.
-  GPU_DEVICE TileSum plain_step(unsigned column, const Run& run, unsigned k0) const {
-    TileSum sum;
-    for (unsigned i = 0; i < kElements; ++i) {
-      if (i >= tile_elements()) continue;
-      const T *weights = room.weights + row(i) * Memory::kColumn, *values = room.values + (column + tile_col(i)) * Memory::kColumn;
-      const unsigned all = tile.visible(run, row(i)), part = kQueries * Memory::kColumn;
-      for (unsigned j = 0; j < kKeys && k0 + j < all; ++j) {
-        const float low = fused(to_float(weights[j]), Cut<T>::step(), to_float(weights[j + part]));
-        sum.v[i] = fused(fused(low, Cut<T>::step(), to_float(weights[j + 2 * part])) * Cut<T>::last(), to_float(values[j]), sum.v[i]);
-      }
+  GPU_DEVICE void plain_steps(unsigned column, const Run& run, unsigned k0, TileSum (&sum)[kGroup]) const {
+    GPU_ROLLED
+    for (unsigned at = 0; at < kGroup * kElements; ++at) {
+      const unsigned tile_column = column + at / kElements * kTile, i = at % kElements;
+      if (i >= tile_elements() || tile_column >= tile.a.d) continue;
+      const float v = plain_step(i, tile_column, run, k0);
+      GPU_UNROLL
+      for (unsigned to = 0; to < kGroup * kElements; ++to)  // registers have no index
+        if (to == at) sum[to / kElements].v[to % kElements] = v;
     }
-    return sum;
   }
   GPU_DEVICE void add_values(const Run& run, unsigned k0, unsigned n, bool plain) {
     GPU_UNROLL
-    for (unsigned t = 0; t < kOutTiles; ++t) {
+    for (unsigned t = 0; t < kOutTiles; t += kGroup) {
       if (t * kTile >= tile.a.d) continue;
-      const TileSum sum = plain ? plain_step(t * kTile, run, k0) : step(t * kTile, n);
+      TileSum sum[kGroup];
+      if (plain)
+        plain_steps(t * kTile, run, k0, sum);
+      else
+        steps(t * kTile, n, sum);
       GPU_UNROLL
-      for (unsigned i = 0; i < kElements; ++i)
-        if (i < tile_elements()) out[t].v[i] = fused(out[t].v[i], shrink[row_of(i)], sum.v[i]);
+      for (unsigned g = 0; g < kGroup; ++g) {
+        GPU_UNROLL
+        for (unsigned i = 0; i < kElements; ++i)
+          if (i < tile_elements()) out[t + g].v[i] = fused(out[t + g].v[i], shrink[row_of(i)], sum[g].v[i]);
+      }
     }
   }
 
