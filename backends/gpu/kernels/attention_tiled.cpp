@@ -6,7 +6,6 @@
 
 #include "gpu/block.hpp"
 #include "gpu/kernels/attention_prefill.hpp"
-#include "gpu/tile.hpp"
 
 namespace CONCORD_GPU {
 namespace {
@@ -144,9 +143,14 @@ struct TiledBlock {
     const T* queries = room.q + warp() * kTile * Memory::kRow;
     GPU_ROLLED
     for (unsigned k = 0; k < tile.a.d; k += kTile) {
+      TileOperand<T> q, key;
+      load_tile(q, queries + k, Memory::kRow);
       GPU_UNROLL
-      for (unsigned j = 0; j < kScoreTiles; ++j)
-        if (j * kTile < n) tile_multiply(s[j], queries + k, Memory::kRow, room.keys + j * kTile * Memory::kRow + k, Memory::kRow);
+      for (unsigned j = 0; j < kScoreTiles; ++j) {
+        if (j * kTile >= n) continue;
+        load_tile(key, room.keys + j * kTile * Memory::kRow + k, Memory::kRow);
+        multiply_tiles(s[j], q, key);
+      }
     }
   }
 
@@ -202,9 +206,14 @@ struct TiledBlock {
       const T* weights = room.weights + (p * kQueries + warp() * kTile) * Memory::kColumn;
       GPU_ROLLED
       for (unsigned k = 0; k < n; k += kTile) {
+        TileOperand<T> weight, value;
+        load_tile(weight, weights + k, Memory::kColumn);
         GPU_UNROLL
-        for (unsigned g = 0; g < kGroup; ++g)
-          if (column + g * kTile < tile.a.d) tile_multiply(sum[g], weights + k, Memory::kColumn, room.values + (column + g * kTile) * Memory::kColumn + k, Memory::kColumn);
+        for (unsigned g = 0; g < kGroup; ++g) {
+          if (column + g * kTile >= tile.a.d) continue;
+          load_tile(value, room.values + (column + g * kTile) * Memory::kColumn + k, Memory::kColumn);
+          multiply_tiles(sum[g], weight, value);
+        }
       }
       const float factor = p + 1 < kParts ? Cut<T>::step() : Cut<T>::last();
       GPU_UNROLL
