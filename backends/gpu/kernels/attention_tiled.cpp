@@ -12,6 +12,11 @@ namespace {
 
 constexpr unsigned kWarps = kQueries / kTile, kElements = 8, kParts = 3;
 constexpr unsigned kGroup = 4;  // tiles of the result that are summed side by side
+#if defined(CONCORD_GPU_CUDA)
+constexpr unsigned kMostThreads = kWarps * 32;
+#else
+constexpr unsigned kMostThreads = kWarps * 64;
+#endif
 constexpr std::size_t kMostShared = 96u << 10, kStaticShared = 512;  // [bytes]; the second: what the kernel has besides its dynamic memory
 
 // How weights are cut: part 0 is the smallest. Sums over a part are multiplied with step() before the next larger part is added, in the end with last().
@@ -120,7 +125,9 @@ struct TiledBlock {
       *reinterpret_cast<Words4*>(room.keys + r * Memory::kRow + col) = words;
     }
   }
-  // Their values, turned: a thread has eight columns of two rows, so that it can write words, and neighbours write neighbouring words.
+  GPU_DEVICE static bool not_finite(std::uint32_t bits) { return (bits & Cut<T>::kSpecial) == Cut<T>::kSpecial; }
+  // Their values, turned: a thread has eight columns of two rows, so that it can write words, and neighbours write neighbouring words. Values that are not finite stay behind as
+  // zeros: a weight of 0 must not meet them, nor may parts of opposite sign.
   GPU_DEVICE void load_values(std::size_t first, unsigned n, unsigned number) const {
     const AttentionCall& a = tile.a;
     const T* values = static_cast<const T*>(a.values);
@@ -131,8 +138,9 @@ struct TiledBlock {
       if (r < n) even = read_words(values + tile.head(first + r) * a.d + col, a.cache_aligned);
       if (r + 1 < n) odd = read_words(values + tile.head(first + r + 1) * a.d + col, a.cache_aligned);
       for (unsigned e = 0; e < 8; ++e) {
-        const std::uint32_t low = even.w[e / 2] >> (16 * (e % 2)) & 0xffffu, high = odd.w[e / 2] >> (16 * (e % 2)) & 0xffffu;
-        finite = finite && (low & Cut<T>::kSpecial) != Cut<T>::kSpecial && (high & Cut<T>::kSpecial) != Cut<T>::kSpecial;
+        std::uint32_t low = even.w[e / 2] >> (16 * (e % 2)) & 0xffffu, high = odd.w[e / 2] >> (16 * (e % 2)) & 0xffffu;
+        if (not_finite(low)) low = 0, finite = false;
+        if (not_finite(high)) high = 0, finite = false;
         reinterpret_cast<Word*>(room.values + (col + e) * Memory::kColumn + r)->w = low | high << 16;
       }
     }
@@ -221,38 +229,38 @@ struct TiledBlock {
         for (unsigned i = 0; i < kElements; ++i) sum[g].v[i] *= factor;
     }
   }
-  // The same for values that are not all finite, number by number: a weight of 0 must not meet them, nor may parts of opposite sign.
-  GPU_DEVICE float plain_step(unsigned i, unsigned column, const Run& run, unsigned k0) const {
-    const T *weights = room.weights + row(i) * Memory::kColumn, *values = room.values + (column + tile_col(i)) * Memory::kColumn;
+  // What the values that stayed behind add to element i, where its query sees them.
+  GPU_DEVICE float special_step(unsigned i, unsigned column, const Run& run, unsigned k0) const {
+    const T *weights = room.weights + row(i) * Memory::kColumn, *values = static_cast<const T*>(tile.a.values);
     const unsigned all = tile.visible(run, row(i)), part = kQueries * Memory::kColumn;
     float sum = 0;
     GPU_ROLLED
     for (unsigned j = 0; j < kKeys && k0 + j < all; ++j) {
+      const T v = values[tile.head(static_cast<std::size_t>(run.first) + k0 + j) * tile.a.d + column + tile_col(i)];
+      if (!not_finite(v.bits)) continue;
       const float low = fused(to_float(weights[j]), Cut<T>::step(), to_float(weights[j + part]));
-      sum = fused(fused(low, Cut<T>::step(), to_float(weights[j + 2 * part])) * Cut<T>::last(), to_float(values[j]), sum);
+      sum = fused(fused(low, Cut<T>::step(), to_float(weights[j + 2 * part])) * Cut<T>::last(), to_float(v), sum);
     }
     return sum;
   }
-  GPU_DEVICE void plain_steps(unsigned column, const Run& run, unsigned k0, TileSum (&sum)[kGroup]) const {
+  GPU_DEVICE void special_steps(unsigned column, const Run& run, unsigned k0, TileSum (&sum)[kGroup]) const {
     GPU_ROLLED
     for (unsigned at = 0; at < kGroup * kElements; ++at) {
       const unsigned tile_column = column + at / kElements * kTile, i = at % kElements;
       if (i >= tile_elements() || tile_column >= tile.a.d) continue;
-      const float v = plain_step(i, tile_column, run, k0);
+      const float v = special_step(i, tile_column, run, k0);
       GPU_UNROLL
       for (unsigned to = 0; to < kGroup * kElements; ++to)  // registers have no index
-        if (to == at) sum[to / kElements].v[to % kElements] = v;
+        if (to == at && v != 0.0f) sum[to / kElements].v[to % kElements] += v;
     }
   }
-  GPU_DEVICE void add_values(const Run& run, unsigned k0, unsigned n, bool plain) {
+  GPU_DEVICE void add_values(const Run& run, unsigned k0, unsigned n, bool specials) {
     GPU_UNROLL
     for (unsigned t = 0; t < kOutTiles; t += kGroup) {
       if (t * kTile >= tile.a.d) continue;
       TileSum sum[kGroup];
-      if (plain)
-        plain_steps(t * kTile, run, k0, sum);
-      else
-        steps(t * kTile, n, sum);
+      steps(t * kTile, n, sum);
+      if (specials) special_steps(t * kTile, run, k0, sum);
       GPU_UNROLL
       for (unsigned g = 0; g < kGroup; ++g) {
         GPU_UNROLL
@@ -298,7 +306,7 @@ struct TiledBlock {
 };
 
 template <class T, unsigned kWidth, unsigned kKeys>
-GPU_KERNEL GPU_BOUNDS(kWarps * 64) attend_tiled(AttentionCall a) {
+GPU_KERNEL GPU_BOUNDS(kMostThreads) attend_tiled(AttentionCall a) {
   GPU_DYNAMIC_SHARED(memory);
   GPU_SHARED(int[kQueries], last);
   GPU_SHARED(unsigned, special);
