@@ -67,11 +67,18 @@ GPU_DEVICE Words4 read_words(const T* from, bool aligned) {
   return words;
 }
 
-// Which element of this lane stands first in the row where element i stands: its own index, or a smaller one. Known when the kernel is compiled.
+#if defined(CONCORD_GPU_TILE_MMA)
+using Layout = MmaLayout;
+#elif defined(CONCORD_GPU_TILE_MFMA)
+using Layout = MfmaLayout;
+#else
+using Layout = PlainLayout<32>;  // rows are as with 64 lanes
+#endif
+// Which element of a lane stands first in the row where element i stands: its own index, or a smaller one. The same in every lane, and known when the kernel is compiled.
 GPU_DEVICE unsigned row_of(unsigned i) {
   unsigned first = i;
   for (unsigned j = i; j-- > 0;)
-    if (tile_row(j) == tile_row(i)) first = j;
+    if (Layout::row(0, j) == Layout::row(0, i)) first = j;
   return first;
 }
 
@@ -102,7 +109,7 @@ struct TiledBlock {
   TileSum out[kOutTiles];
 
   GPU_DEVICE TiledBlock(const QueryTile& t, unsigned char* memory, unsigned* flag) : tile(t), room(memory), special(flag) {
-    for (unsigned i = 0; i < kElements; ++i) most[i] = minus_infinity(), total[i] = 0;
+    for (unsigned i = 0; i < kElements; ++i) most[i] = minus_infinity(), total[i] = 0, shrink[i] = 1;
   }
   GPU_DEVICE static unsigned row(unsigned i) { return warp() * kTile + tile_row(i); }
 
