@@ -74,13 +74,16 @@ using Layout = MfmaLayout;
 #else
 using Layout = PlainLayout<32>;  // rows are as with 64 lanes
 #endif
-// Which element of a lane stands first in the row where element i stands: its own index, or a smaller one. The same in every lane, and known when the kernel is compiled.
-GPU_DEVICE unsigned row_of(unsigned i) {
-  unsigned first = i;
-  for (unsigned j = i; j-- > 0;)
-    if (Layout::row(0, j) == Layout::row(0, i)) first = j;
-  return first;
+// Which bits of an element's number say in which of a lane's rows it stands.
+constexpr unsigned row_bits() {
+  unsigned bits = 0;
+  for (unsigned bit = 1; bit < Layout::kElements; bit *= 2)
+    if (Layout::row(0, bit) != Layout::row(0, 0)) bits |= bit;
+  return bits;
 }
+constexpr unsigned kRowBits = row_bits();
+// The element of a lane that stands first in the row where element i stands: its own number, or a smaller one.
+GPU_DEVICE unsigned row_of(unsigned i) { return i & kRowBits; }
 
 // The lanes that share a row of a tile differ in certain bits of their numbers, the same bits in every row.
 struct RowLanes {
@@ -240,7 +243,7 @@ struct TiledBlock {
   GPU_DEVICE float special_step(unsigned i, unsigned column, const Run& run, unsigned k0) const {
     const T *weights = room.weights + row(i) * Memory::kColumn, *values = static_cast<const T*>(tile.a.values);
     const unsigned all = tile.visible(run, row(i)), part = kQueries * Memory::kColumn;
-    float sum = 0;
+    float sum = -0.0f;  // adds nothing to whatever number
     GPU_ROLLED
     for (unsigned j = 0; j < kKeys && k0 + j < all; ++j) {
       const T v = values[tile.head(static_cast<std::size_t>(run.first) + k0 + j) * tile.a.d + column + tile_col(i)];
@@ -258,7 +261,7 @@ struct TiledBlock {
       const float v = special_step(i, tile_column, run, k0);
       GPU_UNROLL
       for (unsigned to = 0; to < kGroup * kElements; ++to)  // registers have no index
-        if (to == at && v != 0.0f) sum[to / kElements].v[to % kElements] += v;
+        sum[to / kElements].v[to % kElements] += to == at ? v : -0.0f;
     }
   }
   GPU_DEVICE void add_values(const Run& run, unsigned k0, unsigned n, bool specials) {
