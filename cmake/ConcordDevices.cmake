@@ -52,6 +52,9 @@ if(NOT CONCORD_CUDA_ABSENT)
     set(CMAKE_CUDA_ARCHITECTURES "80-real;90" CACHE STRING "Code for these, and PTX for the last, which the driver compiles for newer ones")
   endif()
   enable_language(CUDA)
+  if(NOT CMAKE_CUDA20_STANDARD_COMPILE_OPTION)  # CMake 3.25 does not know that nvcc can, since 12.0
+    set(CMAKE_CUDA20_STANDARD_COMPILE_OPTION "-std=c++20")
+  endif()
   find_package(CUDAToolkit REQUIRED)
 endif()
 

@@ -9,7 +9,7 @@ target_compile_options(concord_flags INTERFACE
 # fused multiply-add that was not asked for. -Wshadow is not for them: names of the CUDA headers' host side shadow each other.
 target_compile_options(concord_flags INTERFACE
   "$<$<COMPILE_LANG_AND_ID:CUDA,NVIDIA>:--fmad=false;--ftz=false;--prec-div=true;--prec-sqrt=true;-Xcompiler=-Wall,-Wextra,-Wno-missing-field-initializers,-ffp-contract=off>"
-  "$<$<COMPILE_LANG_AND_ID:HIP,Clang>:-Wall;-Wextra;-Wno-missing-field-initializers;-ffp-contract=off;-fno-fast-math>"
+  "$<$<COMPILE_LANG_AND_ID:HIP,Clang>:-Wall;-Wextra;-Wno-missing-field-initializers;-ffp-contract=off;-fno-fast-math;-fno-gpu-flush-denormals-to-zero;-fhip-fp32-correctly-rounded-divide-sqrt>"
   "$<$<AND:$<BOOL:${CONCORD_WERROR}>,$<COMPILE_LANG_AND_ID:CUDA,NVIDIA>>:--Werror;all-warnings;-Xcompiler=-Werror>"
   "$<$<AND:$<BOOL:${CONCORD_WERROR}>,$<COMPILE_LANG_AND_ID:HIP,Clang>>:-Werror>")
 if(CONCORD_SANITIZE)

@@ -222,11 +222,12 @@ std::string cublaslt_name() {
   return "cuBLASLt " + std::to_string(v / 10000) + "." + std::to_string(v / 100 % 100) + "." + std::to_string(v % 100);
 }
 
-std::unique_ptr<Library> open_cublaslt(concord_device& d, concord_error* err) {
-  if (!lt().missing.empty()) return refuse(err, CONCORD_UNSUPPORTED, CONCORD_WHY_NOT_BUILT, "%s", lt().missing.c_str()), nullptr;
+concord_status open_cublaslt(concord_device& d, std::unique_ptr<Library>& library, concord_error* err) {
+  if (!lt().missing.empty()) return refuse(err, CONCORD_UNSUPPORTED, CONCORD_WHY_NOT_BUILT, "%s", lt().missing.c_str());
   cublasLtHandle_t handle = nullptr;
-  if (const cublasStatus_t s = lt().cublasLtCreate(&handle); s != CUBLAS_STATUS_SUCCESS) return failed(s, "cublasLtCreate", err), nullptr;
-  return std::make_unique<CublasLt>(d, handle);
+  if (const cublasStatus_t s = lt().cublasLtCreate(&handle); s != CUBLAS_STATUS_SUCCESS) return failed(s, "cublasLtCreate", err);
+  library = std::make_unique<CublasLt>(d, handle);
+  return CONCORD_OK;
 }
 
 }  // namespace CONCORD_GPU

@@ -10,7 +10,6 @@ namespace CONCORD_GPU {
 std::string cublaslt_missing();
 // "cuBLASLt 13.1.0", or that it is not there.
 std::string cublaslt_name();
-// NULL, and *err says why, where it cannot be used on this device.
-std::unique_ptr<Library> open_cublaslt(concord_device& d, concord_error* err);
+concord_status open_cublaslt(concord_device& d, std::unique_ptr<Library>& library, concord_error* err);
 
 }  // namespace CONCORD_GPU
