@@ -22,7 +22,7 @@ GPU_DEVICE unsigned load_values(const T* from, std::uint64_t left, float (&v)[kC
   if (left >= kCount && aligned(from)) {
     for (unsigned i = 0; i < kCount; i += kPack<T>) {
       T piece[kPack<T>];
-      std::memcpy(piece, __builtin_assume_aligned(from + i, 16), 16);
+      memcpy(piece, __builtin_assume_aligned(from + i, 16), 16);
       for (unsigned j = 0; j < kPack<T>; ++j) v[i + j] = to_float(piece[j]);
     }
     return kCount;
@@ -39,7 +39,7 @@ GPU_DEVICE void store_values(const float (&v)[kCount], T* to, std::uint64_t left
     for (unsigned i = 0; i < kCount; i += kPack<T>) {
       T piece[kPack<T>];
       for (unsigned j = 0; j < kPack<T>; ++j) piece[j] = from_float<T>(v[i + j]);
-      std::memcpy(__builtin_assume_aligned(to + i, 16), piece, 16);
+      memcpy(__builtin_assume_aligned(to + i, 16), piece, 16);
     }
     return;
   }
