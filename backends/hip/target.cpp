@@ -103,7 +103,7 @@ std::string libraries() {
 const char* vendor() { return "AMD"; }
 const char* build() {
   static const std::string kBuild = "clang " + std::to_string(__clang_major__) + "." + std::to_string(__clang_minor__) + "." + std::to_string(__clang_patchlevel__) + ", " +
-                                    std::string(kCompiled) + ", fp-contract off, subnormals kept, division and square root correctly rounded, no fast-math, fma by name only";
+                                    std::string(kCompiled) + ", fp-contract off, subnormals kept, div and sqrt correctly rounded, fma by name only";
   return kBuild.c_str();
 }
 concord_status open_library(concord_device& d, std::unique_ptr<Library>& library, concord_error* err) {
