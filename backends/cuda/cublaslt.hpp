@@ -1,4 +1,5 @@
-// NVIDIA's cuBLASLt, loaded when a device first asks for it, so that the plug-in and its portable variant work where it is not installed.
+// NVIDIA's cuBLASLt, loaded when a device first asks for it, so that the plug-in and its portable variant work where it
+// is not installed.
 #pragma once
 #include <string>
 

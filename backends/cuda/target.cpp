@@ -9,9 +9,10 @@
 namespace CONCORD_GPU {
 namespace {
 
-constexpr Variant kVariants[] = {{"", "cuBLASLt and tensor cores", true, true, false},
-                                 {"portable", "the shared kernels without tensor cores or libraries", false, false, false},
-                                 {"tf32", "cuBLASLt and tensor cores, float32 operands cut to TF32", true, true, true}};
+constexpr Variant kVariants[] = {
+    {"", "cuBLASLt and tensor cores", true, true, false},
+    {"portable", "the shared kernels without tensor cores or libraries", false, false, false},
+    {"tf32", "cuBLASLt and tensor cores, float32 operands cut to TF32", true, true, true}};
 
 // What nvcc was told to compile for: 800, 900. PTX is there for the last one.
 constexpr int kCompiled[] = {__CUDA_ARCH_LIST__};
@@ -41,7 +42,8 @@ Found look() {
   if (f.driver == 0)
     f.why = "no CUDA driver: libcuda.so.1 of an NVIDIA driver is not there or does not start";
   else if (counted == cudaErrorInsufficientDriver)
-    f.why = "the driver serves CUDA " + version(f.driver) + "; this plug-in needs " + version(CUDART_VERSION) + " or newer";
+    f.why =
+        "the driver serves CUDA " + version(f.driver) + "; this plug-in needs " + version(CUDART_VERSION) + " or newer";
   else
     f.why = std::string("no CUDA device: ") + (counted == kSuccess ? "the driver lists none" : error_text(counted));
   return f;
@@ -69,11 +71,14 @@ std::string compiled_for() {
 
 const Variant* variants(unsigned& count) { return count = std::size(kVariants), kVariants; }
 int gpus() { return std::max(1, found().count); }
-std::string device_id(int gpu, const Variant& v) { return "cuda:" + std::to_string(gpu) + (*v.name ? ":" : "") + v.name; }
+std::string device_id(int gpu, const Variant& v) {
+  return "cuda:" + std::to_string(gpu) + (*v.name ? ":" : "") + v.name;
+}
 
 concord_status describe(int gpu, Properties& p, concord_error* err) {
   cudaDeviceProp facts{};
-  if (const auto s = status_of(cudaGetDeviceProperties(&facts, gpu), "cudaGetDeviceProperties", err); s != CONCORD_OK) return s;
+  if (const auto s = status_of(cudaGetDeviceProperties(&facts, gpu), "cudaGetDeviceProperties", err); s != CONCORD_OK)
+    return s;
   concord_abi::set_text(p.name, std::string(facts.name).c_str());
   concord_abi::set_text(p.architecture, ("sm_" + std::to_string(facts.major * 10 + facts.minor)).c_str());
   concord_abi::set_text(p.driver, (module_version() + ", CUDA " + version(found().driver)).c_str());
@@ -89,21 +94,27 @@ std::string unavailable(int gpu, const Variant& v) {
   if (e == kSuccess) e = cudaDeviceGetAttribute(&minor, cudaDevAttrComputeCapabilityMinor, gpu);
   if (e != kSuccess) return (void)last_error(), std::string("the GPU does not answer: ") + error_text(e);
   if (!runs_on(major, minor))
-    return "the GPU is sm_" + std::to_string(major * 10 + minor) + "; this plug-in was compiled for " + compiled_for() + " and newer (CMAKE_CUDA_ARCHITECTURES)";
+    return "the GPU is sm_" + std::to_string(major * 10 + minor) + "; this plug-in was compiled for " + compiled_for() +
+           " and newer (CMAKE_CUDA_ARCHITECTURES)";
   return v.library ? cublaslt_missing() : "";
 }
 
 std::string features(int, const Variant& v) { return v.tf32 ? "tf32" : ""; }
 std::string libraries() {
-  const std::string blas = found().count ? cublaslt_name() : "cuBLASLt not loaded";  // half a gigabyte is not mapped to name it
+  const std::string blas =
+      found().count ? cublaslt_name() : "cuBLASLt not loaded";  // half a gigabyte is not mapped to name it
   return "CUDA runtime " + version(CUDART_VERSION) + ", " + blas;
 }
 const char* vendor() { return "NVIDIA"; }
 const char* build() {
-  static const std::string kBuild = "nvcc " + std::to_string(__CUDACC_VER_MAJOR__) + "." + std::to_string(__CUDACC_VER_MINOR__) + "." + std::to_string(__CUDACC_VER_BUILD__) +
-                                    ", " + compiled_for() + ", fmad off, ftz off, prec-div and prec-sqrt on, no fast-math, fma by name only";
+  static const std::string kBuild = "nvcc " + std::to_string(__CUDACC_VER_MAJOR__) + "." +
+                                    std::to_string(__CUDACC_VER_MINOR__) + "." + std::to_string(__CUDACC_VER_BUILD__) +
+                                    ", " + compiled_for() +
+                                    ", fmad off, ftz off, prec-div and prec-sqrt on, no fast-math, fma by name only";
   return kBuild.c_str();
 }
-concord_status open_library(concord_device& d, std::unique_ptr<Library>& library, concord_error* err) { return open_cublaslt(d, library, err); }
+concord_status open_library(concord_device& d, std::unique_ptr<Library>& library, concord_error* err) {
+  return open_cublaslt(d, library, err);
+}
 
 }  // namespace CONCORD_GPU

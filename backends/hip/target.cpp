@@ -15,21 +15,28 @@ constexpr Variant kFast = {"", "rocBLAS and matrix instructions", true, true, fa
 #else
 constexpr Variant kFast = {"", "the shared kernels with matrix instructions", true, false, false};
 #endif
-constexpr Variant kVariants[] = {kFast, {"portable", "the shared kernels without matrix instructions or libraries", false, false, false}};
+constexpr Variant kVariants[] = {
+    kFast, {"portable", "the shared kernels without matrix instructions or libraries", false, false, false}};
 
-constexpr std::string_view kCompiled = CONCORD_GPU_TARGETS;  // "gfx90a gfx1030", with :xnack+ and the like where that was asked for
+constexpr std::string_view kCompiled =
+    CONCORD_GPU_TARGETS;  // "gfx90a gfx1030", with :xnack+ and the like where that was asked for
 
-std::string_view processor(std::string_view target) { return target.substr(0, target.find(':')); }  // "gfx90a" of "gfx90a:sramecc+:xnack-"
+std::string_view processor(std::string_view target) {
+  return target.substr(0, target.find(':'));
+}  // "gfx90a" of "gfx90a:sramecc+:xnack-"
 // Unlike NVIDIA's, code runs on the one processor that it was compiled for.
 constexpr bool compiled_for(std::string_view here) {
-  for (std::string_view rest = kCompiled; !rest.empty(); rest.remove_prefix(std::min(rest.find(' '), rest.size() - 1) + 1)) {
+  for (std::string_view rest = kCompiled; !rest.empty();
+       rest.remove_prefix(std::min(rest.find(' '), rest.size() - 1) + 1)) {
     const std::string_view one = rest.substr(0, rest.find(' '));
     if (one.substr(0, one.find(':')) == here) return true;
   }
   return false;
 }
 
-std::string version(int v) { return std::to_string(v / 10000000) + "." + std::to_string(v / 100000 % 100) + "." + std::to_string(v % 100000); }  // 50221153: 5.2.21153
+std::string version(int v) {
+  return std::to_string(v / 10000000) + "." + std::to_string(v / 100000 % 100) + "." + std::to_string(v % 100000);
+}  // 50221153: 5.2.21153
 
 // The GPUs as they were when they were first asked for: device numbers must not move while the plug-in is loaded.
 struct Found {
@@ -42,7 +49,8 @@ Found look() {
   (void)last_error();
   if (counted == kSuccess && f.count > 0) return f;
   f.count = 0;
-  f.why = std::string("no HIP device: ") + (counted == kSuccess ? "the driver lists none" : error_text(counted)) + " (needs an AMD GPU, the amdgpu driver and access to /dev/kfd)";
+  f.why = std::string("no HIP device: ") + (counted == kSuccess ? "the driver lists none" : error_text(counted)) +
+          " (needs an AMD GPU, the amdgpu driver and access to /dev/kfd)";
   return f;
 }
 const Found& found() {
@@ -53,7 +61,8 @@ const Found& found() {
 // What the processor calls itself, or empty and *why.
 std::string architecture(int gpu, std::string* why) {
   hipDeviceProp_t facts{};
-  if (const Error e = hipGetDeviceProperties(&facts, gpu); e != kSuccess) return *why = std::string("the GPU does not answer: ") + error_text(e), "";
+  if (const Error e = hipGetDeviceProperties(&facts, gpu); e != kSuccess)
+    return *why = std::string("the GPU does not answer: ") + error_text(e), "";
   return facts.gcnArchName;
 }
 
@@ -61,11 +70,14 @@ std::string architecture(int gpu, std::string* why) {
 
 const Variant* variants(unsigned& count) { return count = std::size(kVariants), kVariants; }
 int gpus() { return std::max(1, found().count); }
-std::string device_id(int gpu, const Variant& v) { return "hip:" + std::to_string(gpu) + (*v.name ? ":" : "") + v.name; }
+std::string device_id(int gpu, const Variant& v) {
+  return "hip:" + std::to_string(gpu) + (*v.name ? ":" : "") + v.name;
+}
 
 concord_status describe(int gpu, Properties& p, concord_error* err) {
   hipDeviceProp_t facts{};
-  if (const auto s = status_of(hipGetDeviceProperties(&facts, gpu), "hipGetDeviceProperties", err); s != CONCORD_OK) return s;
+  if (const auto s = status_of(hipGetDeviceProperties(&facts, gpu), "hipGetDeviceProperties", err); s != CONCORD_OK)
+    return s;
   int driver = 0;
   const bool known = hipDriverGetVersion(&driver) == kSuccess;
   concord_abi::set_text(p.name, facts.name[0] ? facts.name : "AMD GPU");
@@ -81,7 +93,8 @@ std::string unavailable(int gpu, const Variant&) {
   std::string why;
   const std::string here = architecture(gpu, &why);
   if (why.empty() && !compiled_for(processor(here)))
-    why = "the GPU is " + here + "; this plug-in was compiled for " + std::string(kCompiled) + " (CMAKE_HIP_ARCHITECTURES)";
+    why = "the GPU is " + here + "; this plug-in was compiled for " + std::string(kCompiled) +
+          " (CMAKE_HIP_ARCHITECTURES)";
   return why;
 }
 
@@ -102,8 +115,10 @@ std::string libraries() {
 }
 const char* vendor() { return "AMD"; }
 const char* build() {
-  static const std::string kBuild = "clang " + std::to_string(__clang_major__) + "." + std::to_string(__clang_minor__) + "." + std::to_string(__clang_patchlevel__) + ", " +
-                                    std::string(kCompiled) + ", fp-contract off, subnormals kept, div and sqrt correctly rounded, fma by name only";
+  static const std::string kBuild =
+      "clang " + std::to_string(__clang_major__) + "." + std::to_string(__clang_minor__) + "." +
+      std::to_string(__clang_patchlevel__) + ", " + std::string(kCompiled) +
+      ", fp-contract off, subnormals kept, div and sqrt correctly rounded, fma by name only";
   return kBuild.c_str();
 }
 concord_status open_library(concord_device& d, std::unique_ptr<Library>& library, concord_error* err) {
