@@ -22,13 +22,13 @@ constexpr std::uint64_t kWorkspace =
 constexpr std::size_t kPlans = 1024;  // shapes remembered; then all are chosen again, which gives the same ones
 
 // Every function used, under its own name.
-#define CONCORD_CUBLASLT_FUNCTIONS(X)                                                                         \
-  X(cublasLtCreate)                                                                                           \
-  X(cublasLtDestroy) X(cublasLtGetVersion) X(cublasLtGetStatusName) X(cublasLtMatmulDescCreate)               \
-      X(cublasLtMatmulDescDestroy) X(cublasLtMatmulDescSetAttribute) X(cublasLtMatrixLayoutCreate)            \
-          X(cublasLtMatrixLayoutDestroy) X(cublasLtMatmulPreferenceCreate) X(cublasLtMatmulPreferenceDestroy) \
-              X(cublasLtMatmulPreferenceSetAttribute) X(cublasLtMatmulAlgoGetHeuristic)                       \
-                  X(cublasLtMatmulAlgoConfigGetAttribute) X(cublasLtMatmul)
+#define CONCORD_CUBLASLT_FUNCTIONS(X)                                                                                  \
+  X(cublasLtCreate)                                                                                                    \
+  X(cublasLtDestroy)                                                                                                   \
+  X(cublasLtGetVersion) X(cublasLtGetStatusName) X(cublasLtMatmulDescCreate) X(cublasLtMatmulDescDestroy)              \
+      X(cublasLtMatmulDescSetAttribute) X(cublasLtMatrixLayoutCreate) X(cublasLtMatrixLayoutDestroy)                   \
+          X(cublasLtMatmulPreferenceCreate) X(cublasLtMatmulPreferenceDestroy) X(cublasLtMatmulPreferenceSetAttribute) \
+              X(cublasLtMatmulAlgoGetHeuristic) X(cublasLtMatmulAlgoConfigGetAttribute) X(cublasLtMatmul)
 
 struct Functions {
 #define CONCORD_MEMBER(name) decltype(&::name) name = nullptr;
@@ -97,7 +97,7 @@ struct Plan {
   Operation operation;
   Layout w, x, y;
   cublasLtMatmulAlgo_t algorithm{};
-  char text[96] = {};
+  char text[112] = {};  // the witness
 };
 
 class CublasLt final : public Library {
@@ -213,7 +213,8 @@ void CublasLt::name(const Gemm& g, std::size_t workspace, Plan& plan) const {
   const char* compute = g.dtype != CONCORD_F32 ? "32f" : device_.variant.tf32 ? "32f fast tf32" : "32f pedantic";
   const std::uint32_t split = value(CUBLASLT_ALGO_CONFIG_SPLITK_NUM),
                       reduction = value(CUBLASLT_ALGO_CONFIG_REDUCTION_SCHEME);
-  std::snprintf(plan.text, sizeof plan.text, "cublaslt %zu algo %u tile %u stages %u split %u reduce %u ws %zu %s",
+  std::snprintf(plan.text, sizeof plan.text,
+                "matmul: cublaslt %zu algo %u tile %u stages %u split %u reduce %u ws %zu %s",
                 lt().cublasLtGetVersion(), value(CUBLASLT_ALGO_CONFIG_ID), value(CUBLASLT_ALGO_CONFIG_TILE_ID),
                 value(CUBLASLT_ALGO_CONFIG_STAGES_ID), split, reduction, workspace, compute);
 }

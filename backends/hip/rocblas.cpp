@@ -53,7 +53,7 @@ class Rocblas final : public Library {
                         type_of(g.y_dtype), n, g.y, type_of(g.y_dtype), n, rocblas_datatype_f32_r,
                         rocblas_gemm_algo_standard, 0, rocblas_gemm_flags_none);
     if (s != rocblas_status_success) return failed(s, "rocblas_gemm_ex", err);
-    std::snprintf(kernel, size, "%s gemm_ex standard, atomics off, ws %llu, f32 sums", rocblas_name().c_str(),
+    std::snprintf(kernel, size, "matmul: %s gemm_ex standard, atomics off, ws %llu, f32 sums", rocblas_name().c_str(),
                   static_cast<unsigned long long>(kWorkspace));
     return CONCORD_OK;
   }
