@@ -246,6 +246,8 @@ Status Device::order(concord_stream* waiting, concord_stream* awaited) {
 Status Device::wait_for_default(const Stream& waiting) { return order(waiting.get(), nullptr); }
 Status Device::default_waits_for(const Stream& awaited) { return order(nullptr, awaited.get()); }
 
+bool Device::has_weight_digest() const { return optional_entry(*table_, &concord_backend::weight_digest) != nullptr; }
+
 Result<std::optional<std::array<std::byte, 32>>> Device::weight_digest(const Weight& weight) {
   const auto digest_of = optional_entry(*table_, &concord_backend::weight_digest);
   if (!digest_of) return std::nullopt;

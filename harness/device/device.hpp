@@ -177,7 +177,8 @@ class Device {
   Status wait_for_default(const Stream& waiting);   // awaited: the default stream
   Status default_waits_for(const Stream& awaited);  // waiting: the default stream
 
-  // The digest of a weight as it lies in device memory (docs/weight-digest.md); empty where the plug-in does not offer it.
+  bool has_weight_digest() const;
+  // The digest of a weight as it lies in device memory (docs/weight-digest.md); empty where the plug-in does not offer it, or not for this weight.
   Result<std::optional<std::array<std::byte, 32>>> weight_digest(const Weight& weight);
   std::optional<DeviceMemory> memory();  // empty where the plug-in does not count, or could not
 
