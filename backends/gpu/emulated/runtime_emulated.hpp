@@ -17,7 +17,7 @@
   auto& name = *static_cast<name##_type*>(::concord_gpu_emulated::shared(&name##_key, sizeof(name##_type)))
 #define GPU_DYNAMIC_SHARED(name) auto* name = static_cast<unsigned char*>(::concord_gpu_emulated::shared(nullptr, 0))
 #define GPU_LAUNCH(kernel, grid_x, grid_y, threads, shared_bytes, stream, ...) \
-  ((void)(stream), ::concord_gpu_emulated::launch_kernel(#kernel, grid_x, grid_y, threads, shared_bytes, kernel, __VA_ARGS__))
+  ((void)(stream), ::concord_gpu_emulated::launch_kernel(#kernel, grid_x, grid_y, threads, shared_bytes, kernel __VA_OPT__(, ) __VA_ARGS__))
 
 namespace concord_gpu_emulated {
 
@@ -74,7 +74,6 @@ Error launch_kernel(const char* name, unsigned grid_x, unsigned grid_y, unsigned
 enum class Order { kForward, kBackward, kShuffled };
 void set_order(Order order, std::uint64_t seed = 0);
 
-Error device_count(int& n);
 Error use_device(int i);
 Error allocate(void** p, std::size_t bytes);
 Error release(void* p);
