@@ -50,7 +50,8 @@ void weight_digest(const concord_abi::StoredWeight& w, std::uint8_t digest[32]) 
   append(head, w.dtype == CONCORD_U4 ? std::uint32_t{w.group} : 0u);
   append(head, w.zeros.empty() ? 0u : 1u);
   const auto* zeros = reinterpret_cast<const std::byte*>(w.zeros.data());
-  for (const Bytes& part : {tree(w.data.data(), w.data.size()), tree(w.scales.data(), w.scales.size()), tree(zeros, w.zeros.size())})
+  for (const Bytes& part :
+       {tree(w.data.data(), w.data.size()), tree(w.scales.data(), w.scales.size()), tree(zeros, w.zeros.size())})
     head.insert(head.end(), part.begin(), part.end());
   sha256(head.data(), head.size(), reinterpret_cast<std::byte*>(digest));
 }

@@ -155,7 +155,9 @@ TEST_F(Queue, ThePartIsTheLeastRunThatHoldsWhatIsOpened) {
       }
       const auto [begin, count] = (*queue)->part(first, rows);
       ASSERT_EQ(count, high < low ? 0 : high - low + 1) << first << " " << rows;
-      if (count > 0) ASSERT_EQ(begin, low);
+      if (count > 0) {
+        ASSERT_EQ(begin, low);
+      }
     }
 }
 

@@ -7,7 +7,8 @@
 namespace concord {
 namespace {
 
-std::unexpected<Error> differs(const Device& device, const std::string& tensor, const Sha256& given, const Sha256& held) {
+std::unexpected<Error> differs(const Device& device, const std::string& tensor, const Sha256& given,
+                               const Sha256& held) {
   return fail(ErrorKind::kConformance, "model.weights_differ_on_device",
               fmt::format("{} holds other bytes than it was given as {}: digest {} in device memory, {} on the host",
                           device.facts().id, tensor, hex(held), hex(given)));

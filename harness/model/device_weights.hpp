@@ -16,11 +16,16 @@ struct DeviceWeightCheck {
   std::size_t vectors = 0;   // gains and biases that were read back and are the host's, byte by byte
 };
 
-// Filled while a model is loaded. Looks at all of it at the end, so that a later upload that damages an earlier one is seen.
+// Filled while a model is loaded. Looks at all of it at the end, so that a later upload that damages an earlier one is
+// seen.
 class GivenWeights {
  public:
-  void matrix(std::string name, const Weight& weight, const Sha256& digest) { matrices_.push_back({std::move(name), &weight, digest}); }
-  void vector(std::string name, const Buffer& buffer, std::vector<float> values) { vectors_.push_back({std::move(name), &buffer, std::move(values)}); }
+  void matrix(std::string name, const Weight& weight, const Sha256& digest) {
+    matrices_.push_back({std::move(name), &weight, digest});
+  }
+  void vector(std::string name, const Buffer& buffer, std::vector<float> values) {
+    vectors_.push_back({std::move(name), &buffer, std::move(values)});
+  }
   // Errors: model.weights_differ_on_device (kConformance) with the tensor and both digests, and the device's.
   Result<DeviceWeightCheck> check(Device& device) const;
 

@@ -20,8 +20,8 @@ Status HiddenCopies::next_layer(Device& device) {
   return hand_over(device, current());
 }
 
-Status HiddenCopies::copy(Device& device, const HiddenSink& sink, std::int64_t layer, const Buffer& from, std::int64_t start, std::int64_t first_row,
-                          std::int64_t rows) {
+Status HiddenCopies::copy(Device& device, const HiddenSink& sink, std::int64_t layer, const Buffer& from,
+                          std::int64_t start, std::int64_t first_row, std::int64_t rows) {
   const auto [first, count] = sink.part ? sink.part(start, rows) : std::pair{start, rows};
   if (count <= 0) return {};
   Lane& lane = current();
@@ -31,7 +31,8 @@ Status HiddenCopies::copy(Device& device, const HiddenSink& sink, std::int64_t l
   }
   const std::uint64_t at = static_cast<std::uint64_t>(first_row + first - start) * row_bytes_;
   lane.open = true;
-  CONCORD_CHECK(device.download_async(from, at, lane.block.bytes().subspan(at, static_cast<std::uint64_t>(count) * row_bytes_), lane.stream));
+  CONCORD_CHECK(device.download_async(
+      from, at, lane.block.bytes().subspan(at, static_cast<std::uint64_t>(count) * row_bytes_), lane.stream));
   lane.parts.push_back({&sink, layer, start, first_row, rows});
   return {};
 }

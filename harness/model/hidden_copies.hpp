@@ -1,5 +1,5 @@
-// Hidden states on their way from a device's memory to their sinks, beside the device's work: copied on streams of their own into page-locked memory
-// while the next layer runs, and handed over one layer later.
+// Hidden states on their way from a device's memory to their sinks, beside the device's work: copied on streams of
+// their own into page-locked memory while the next layer runs, and handed over one layer later.
 #pragma once
 #include <array>
 #include <vector>
@@ -11,15 +11,20 @@ namespace concord {
 
 class HiddenCopies {
  public:
-  // For a device with copies_beside_work(). Nothing is allocated before the first copy: then two page-locked blocks of step_rows * row_bytes.
+  // For a device with copies_beside_work(). Nothing is allocated before the first copy: then two page-locked blocks of
+  // step_rows * row_bytes.
   HiddenCopies(std::int64_t step_rows, std::uint64_t row_bytes, std::int64_t sequences);
 
-  // What is copied from now on belongs to the next layer: hands over the states of the layer before the last one, so that the device
-  // has the last one's work to do meanwhile. Called once per layer, whether anybody wants its states or not.
+  // What is copied from now on belongs to the next layer: hands over the states of the layer before the last one, so
+  // that the device has the last one's work to do meanwhile. Called once per layer, whether anybody wants its states or
+  // not.
   Status next_layer(Device& device);
-  // Copies one sequence's states when the work queued until now is done: `from` holds row first_row + r of position start + r.
-  Status copy(Device& device, const HiddenSink& sink, std::int64_t layer, const Buffer& from, std::int64_t start, std::int64_t first_row, std::int64_t rows);
-  // The device's work queued from now on begins when the copies are done: before a buffer that was copied from is overwritten.
+  // Copies one sequence's states when the work queued until now is done: `from` holds row first_row + r of position
+  // start + r.
+  Status copy(Device& device, const HiddenSink& sink, std::int64_t layer, const Buffer& from, std::int64_t start,
+              std::int64_t first_row, std::int64_t rows);
+  // The device's work queued from now on begins when the copies are done: before a buffer that was copied from is
+  // overwritten.
   Status before_overwrite(Device& device);
   // Hands over everything. After it the copies and all work of the device are done and no error of them is unheard.
   Status finish(Device& device);

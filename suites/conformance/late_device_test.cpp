@@ -1,5 +1,6 @@
-// The harness against devices that work as late, and copy in as unlucky an order, as the ABI allows: what it computes there must have every bit of the
-// reference, whose operators they use. Devices that do not wait where they are told to show that the tests would notice.
+// The harness against devices that work as late, and copy in as unlucky an order, as the ABI allows: what it computes
+// there must have every bit of the reference, whose operators they use. Devices that do not wait where they are told to
+// show that the tests would notice.
 #include <fmt/format.h>
 
 #include <filesystem>
@@ -64,7 +65,8 @@ TEST(LateDevice, AWaitThatIsLeftOutChangesTheStates) {
   }
 }
 
-Result<std::string> root_of_capture(const std::string& device, const Model& m, const CapturePlan& plan, std::int64_t chunk) {
+Result<std::string> root_of_capture(const std::string& device, const Model& m, const CapturePlan& plan,
+                                    std::int64_t chunk) {
   CONCORD_TRY(Session s, load(device, m, "bf16"));
   const std::filesystem::path file = std::filesystem::path(testing::TempDir()) / "late-device-capture.safetensors";
   RunRequest r;
@@ -108,11 +110,12 @@ TEST(LateDevice, WhatIsFoundLateIsAnErrorOfItsStep) {
     const std::vector<std::int32_t> good = text(8), bad{65, 66, 1 << 30};
     std::vector<std::byte> memory(1 << 16);
     std::int64_t layers = 0;
-    const HiddenSink sink{.wants = [](std::int64_t) { return true; },
-                          .open = [&](std::int64_t, std::int64_t first, std::int64_t rows) -> Result<HiddenBlock> {
-                            return HiddenBlock{first, rows, std::span(memory).first(static_cast<std::size_t>(rows * m.spec.hidden * 2))};
-                          },
-                          .submit = [&](std::int64_t, const HiddenBlock&) -> Status { return ++layers, Status{}; }};
+    const HiddenSink sink{
+        .wants = [](std::int64_t) { return true; },
+        .open = [&](std::int64_t, std::int64_t first, std::int64_t rows) -> Result<HiddenBlock> {
+          return HiddenBlock{first, rows, std::span(memory).first(static_cast<std::size_t>(rows * m.spec.hidden * 2))};
+        },
+        .submit = [&](std::int64_t, const HiddenBlock&) -> Status { return ++layers, Status{}; }};
     const auto watched = decoder->forward(bad, 0, &sink);
     ASSERT_FALSE(watched) << device;
     EXPECT_EQ(watched.error().code, "device.invalid_call") << watched.error().to_string();

@@ -14,11 +14,11 @@ using concord_abi::refuse;
 
 struct Kind {
   const char *id, *name;
-  bool eager = false;            // the default stream runs at once; else only when somebody waits for it
-  bool deaf_default = false;     // the default stream does not wait for others
-  bool deaf_copies = false;      // others do not wait for the default stream
-  bool flips_weights = false;    // a bit of each weight changes on its way
-  bool flips_buffers = false;    // a bit of each upload that begins like a gain changes
+  bool eager = false;          // the default stream runs at once; else only when somebody waits for it
+  bool deaf_default = false;   // the default stream does not wait for others
+  bool deaf_copies = false;    // others do not wait for the default stream
+  bool flips_weights = false;  // a bit of each weight changes on its way
+  bool flips_buffers = false;  // a bit of each upload that begins like a gain changes
 };
 constexpr Kind kKinds[] = {
     {.id = "late:all", .name = "everything at the last moment"},
@@ -66,8 +66,8 @@ struct Late {
   concord_device* inner = nullptr;
   std::shared_ptr<Queue> compute = std::make_shared<Queue>();
   std::map<concord_stream*, std::shared_ptr<Queue>> streams;
-  std::map<const std::byte*, std::uint64_t> host;      // page-locked memory
-  std::map<const void*, std::uint64_t> sizes;          // of buffers and weights
+  std::map<const std::byte*, std::uint64_t> host;  // page-locked memory
+  std::map<const void*, std::uint64_t> sizes;      // of buffers and weights
   std::uint64_t now = 0, peak = 0;
 
   std::shared_ptr<Queue> queue(concord_stream* s) { return s ? streams.at(s) : compute; }
@@ -75,9 +75,7 @@ struct Late {
     compute->work(compute->end());
     for (auto& [stream, q] : streams) q->work(q->end());
   }
-  void hold(const void* what, std::uint64_t bytes) {
-    sizes[what] = bytes, now += bytes, peak = std::max(peak, now);
-  }
+  void hold(const void* what, std::uint64_t bytes) { sizes[what] = bytes, now += bytes, peak = std::max(peak, now); }
   void drop(const void* what) {
     const auto it = sizes.find(what);
     if (it == sizes.end()) return;
@@ -108,7 +106,8 @@ concord_status fits(const Late& d, std::uint64_t bytes, concord_error* err) {
 std::uint32_t device_count() { return std::size(kKinds); }
 
 concord_status device_info(std::uint32_t index, concord_device_info* info, concord_error* err) {
-  if (index >= device_count() || !info) return refuse(err, CONCORD_INVALID, CONCORD_WHY_NONE, "late: no device %u", index);
+  if (index >= device_count() || !info)
+    return refuse(err, CONCORD_INVALID, CONCORD_WHY_NONE, "late: no device %u", index);
   concord_device_info f{};
   f.available = 1, f.compute_units = 1, f.memory_bytes = concord_abi::physical_memory();
   concord_abi::set_text(f.id, kKinds[index].id), concord_abi::set_text(f.name, kKinds[index].name);
@@ -119,7 +118,8 @@ concord_status device_info(std::uint32_t index, concord_device_info* info, conco
 
 concord_status device_open(std::uint32_t index, const concord_open_options* options, concord_device** device,
                            concord_error* err) {
-  if (index >= device_count() || !device) return refuse(err, CONCORD_INVALID, CONCORD_WHY_NONE, "late: no device %u", index);
+  if (index >= device_count() || !device)
+    return refuse(err, CONCORD_INVALID, CONCORD_WHY_NONE, "late: no device %u", index);
   auto late = std::make_unique<Late>(kKinds[index]);
   late->compute->eager = late->kind.eager;
   if (const auto s = inner().device_open(0, options, &late->inner, err); s != CONCORD_OK) return s;
@@ -161,7 +161,8 @@ concord_status upload(concord_device* device, concord_stream* stream, concord_bu
 
 concord_status download(concord_device* device, concord_stream* stream, const concord_buffer* b, std::uint64_t offset,
                         void* host, std::uint64_t bytes, concord_error* err) {
-  if (const auto s = concord_abi::check_copy("download", device, b, offset, host, bytes, err); s != CONCORD_OK) return s;
+  if (const auto s = concord_abi::check_copy("download", device, b, offset, host, bytes, err); s != CONCORD_OK)
+    return s;
   const auto q = of(device)->queue(stream);
   const Task copy = [=](concord_error*) {
     if (bytes) std::memcpy(host, b->data + offset, bytes);
@@ -200,7 +201,8 @@ concord_status run(concord_device* device, concord_stream* stream, const concord
   if (!device || !call) return refuse(err, CONCORD_INVALID, CONCORD_WHY_NONE, "late: NULL argument");
   concord_abi::WeightShape shape;
   if (call->weight)
-    shape = {static_cast<std::int64_t>(call->weight->stored.rows), static_cast<std::int64_t>(call->weight->stored.cols)};
+    shape = {static_cast<std::int64_t>(call->weight->stored.rows),
+             static_cast<std::int64_t>(call->weight->stored.cols)};
   const auto s = concord_abi::CallCheck(*call, call->weight ? &shape : nullptr, concord_abi::buffer_bytes, err).check();
   if (s != CONCORD_OK) return s;
   concord_witness w{};
@@ -234,7 +236,8 @@ concord_status host_create(concord_device* device, std::uint64_t bytes, void** h
     return refuse(err, CONCORD_INVALID, CONCORD_WHY_NONE, "host_create: NULL argument or 0 bytes");
   *host = nullptr;
   if (bytes > concord_abi::physical_memory() || !(*host = std::malloc(bytes)))
-    return refuse(err, CONCORD_OUT_OF_MEMORY, CONCORD_WHY_MEMORY, "host_create: no memory for %llu bytes", (unsigned long long)bytes);
+    return refuse(err, CONCORD_OUT_OF_MEMORY, CONCORD_WHY_MEMORY, "host_create: no memory for %llu bytes",
+                  (unsigned long long)bytes);
   of(device)->host[static_cast<std::byte*>(*host)] = bytes;
   return CONCORD_OK;
 }
@@ -244,7 +247,8 @@ void host_destroy(concord_device* device, void* host) {
   of(device)->host.erase(static_cast<std::byte*>(host));
   std::free(host);
 }
-concord_status stream_wait(concord_device* device, concord_stream* waiting, concord_stream* awaited, concord_error* err) {
+concord_status stream_wait(concord_device* device, concord_stream* waiting, concord_stream* awaited,
+                           concord_error* err) {
   if (!device) return refuse(err, CONCORD_INVALID, CONCORD_WHY_NONE, "stream_wait: NULL device");
   const Late& d = *of(device);
   if (waiting ? d.kind.deaf_copies : d.kind.deaf_default) return CONCORD_OK;
@@ -254,7 +258,8 @@ concord_status stream_wait(concord_device* device, concord_stream* waiting, conc
     return CONCORD_OK;
   });
 }
-concord_status weight_digest(concord_device* device, const concord_weight* weight, std::uint8_t digest[32], concord_error* err) {
+concord_status weight_digest(concord_device* device, const concord_weight* weight, std::uint8_t digest[32],
+                             concord_error* err) {
   if (!device) return refuse(err, CONCORD_INVALID, CONCORD_WHY_NONE, "weight_digest: NULL argument");
   return inner().weight_digest(of(device)->inner, weight, digest, err);
 }
@@ -264,14 +269,38 @@ concord_status memory(concord_device* device, concord_memory* memory, concord_er
   return CONCORD_OK;
 }
 
-const concord_backend kTable = {
-    sizeof(concord_backend), CONCORD_ABI_MAJOR, CONCORD_ABI_MINOR, 0, "late", "1.0", "none", device_count, device_info,
-    device_open, device_close, buffer_create, buffer_destroy, upload, download, weight_create, weight_destroy, supports,
-    run, stream_create, stream_destroy, synchronize, host_create, host_destroy, stream_wait, weight_digest, memory};
+const concord_backend kTable = {sizeof(concord_backend),
+                                CONCORD_ABI_MAJOR,
+                                CONCORD_ABI_MINOR,
+                                0,
+                                "late",
+                                "1.0",
+                                "none",
+                                device_count,
+                                device_info,
+                                device_open,
+                                device_close,
+                                buffer_create,
+                                buffer_destroy,
+                                upload,
+                                download,
+                                weight_create,
+                                weight_destroy,
+                                supports,
+                                run,
+                                stream_create,
+                                stream_destroy,
+                                synchronize,
+                                host_create,
+                                host_destroy,
+                                stream_wait,
+                                weight_digest,
+                                memory};
 
 }  // namespace
 
-extern "C" __attribute__((visibility("default"))) const concord_backend* concord_backend_entry(std::uint32_t major, std::uint32_t,
+extern "C" __attribute__((visibility("default"))) const concord_backend* concord_backend_entry(std::uint32_t major,
+                                                                                               std::uint32_t,
                                                                                                concord_error* err) {
   if (major == CONCORD_ABI_MAJOR) return &kTable;
   refuse(err, CONCORD_INVALID, CONCORD_WHY_NONE, "late serves ABI %u", CONCORD_ABI_MAJOR);
