@@ -16,6 +16,9 @@
 
 #if defined(CONCORD_GPU_EMULATED)
 #include <cstdlib>
+#endif
+
+#if defined(CONCORD_GPU_EMULATED) || (defined(CONCORD_GPU_CUDA) && !defined(__CUDA_ARCH__))  // g++ knows no such pragma
 #define GPU_UNROLL
 #else
 #define GPU_UNROLL _Pragma("unroll")  // before a loop over a register array, which would otherwise lie in memory
