@@ -120,6 +120,8 @@ Result<ModelBenchReport> bench_model(const ModelBenchOptions& options, const std
   s.cost = ModelCost::of(s.spec(), s.precision);
   CONCORD_CHECK(warm_up(s));
   report.memory = read_memory();  // before the first peak measurement, whose buffer would count
+  report.device_memory = s.device->memory();
+  report.device_weights = s.model->device_check();
   report.precision = s.precision.name();
   report.device = s.device->facts();
   report.threads = s.device->threads();

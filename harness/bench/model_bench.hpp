@@ -14,6 +14,7 @@
 #include "bench/memory.hpp"
 #include "bench/peaks.hpp"
 #include "device/device.hpp"
+#include "model/device_weights.hpp"
 
 namespace concord::bench {
 
@@ -55,6 +56,8 @@ struct ModelBenchReport {
   double open_seconds = 0;    // the device
   std::vector<Sample> loads;  // extra "first_state": from the start of loading to the first hidden state of layer 1
   Memory memory;              // after one prefill and one decode, before anything else of this program needs memory
+  std::optional<DeviceMemory> device_memory;  // at the same time; where the device counts it
+  DeviceWeightCheck device_weights;
   std::vector<Block> blocks;
   std::optional<Growth> growth;    // expected: operations with attention
   double growth_matmul_slope = 0;  // of the operations without attention

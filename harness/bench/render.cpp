@@ -102,6 +102,8 @@ std::string render(const ModelBenchReport& r) {
       "memory    peak {} = {:.3f} x (weights {} + decoder buffers {}); at the end {} anonymous, {} of files\n",
       mib(r.memory.peak), static_cast<double>(r.memory.peak) / static_cast<double>(needed), mib(r.weight_bytes),
       mib(r.buffer_bytes), mib(r.memory.anonymous), mib(r.memory.file_backed));
+  if (r.device_memory)
+    out += fmt::format("          on the device {}, at most {}\n", mib(r.device_memory->now), mib(r.device_memory->peak));
   if (!r.blocks.empty())
     out += fmt::format("\n{:<30}{:>10}{:>10}{:>10}{:>11}{:>9}{:>9}{:>10}{:>9}{:>11}\n", "", "median s", "least s",
                        "most s", "tokens/s", "GB/s", "of read", "GFLOP/s", "of peak", "attention");

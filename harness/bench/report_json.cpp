@@ -3,6 +3,7 @@
 #include "bench/model_bench.hpp"
 #include "bench/statistics.hpp"
 #include "device/provenance.hpp"
+#include "experiment/runner.hpp"
 
 namespace concord::bench {
 namespace {
@@ -92,6 +93,8 @@ OrderedJson to_json(const ModelBenchReport& r) {
   j["memory"].update({{"weight_bytes", r.weight_bytes},
                       {"buffer_bytes", r.buffer_bytes},
                       {"peak_over_needed", static_cast<double>(r.memory.peak) / needed}});
+  if (r.device_memory) j["memory"].update({{"device_bytes", r.device_memory->now}, {"device_peak_bytes", r.device_memory->peak}});
+  j["device_weights"] = to_json(r.device_weights);
   j["cost"] = {{"block_parameters", r.cost.block_parameters},
                {"head_parameters", r.cost.head_parameters},
                {"block_bytes", r.cost.block_bytes},
