@@ -35,7 +35,8 @@ TEST(DeviceIds, PatternsAreMatchedPartByPart) {
       {"*", "reference", true},
       {"cpu:", "cpu", false},
   };
-  for (const auto& row : kRows) EXPECT_EQ(matches_device(row.pattern, row.id), row.matches) << row.pattern << " " << row.id;
+  for (const auto& row : kRows)
+    EXPECT_EQ(matches_device(row.pattern, row.id), row.matches) << row.pattern << " " << row.id;
   EXPECT_TRUE(is_device_pattern("cuda:*:portable"));
   EXPECT_FALSE(is_device_pattern("cuda:0")) << "an id is no pattern";
   EXPECT_FALSE(is_device_pattern("cuda:0*")) << "a star within a part stands for nothing";
@@ -54,12 +55,16 @@ TEST(DeviceIds, ABackendAndVariantMeanTheFirstDeviceOfThatVariant) {
   EXPECT_EQ(expand_device_id("cuda:portable", ids), "cuda:0:portable");
   EXPECT_EQ(expand_device_id("cuda:tf32", ids), "cuda:tf32") << "index 0 has none";
   EXPECT_EQ(expand_device_id("odd:x", ids), "odd:x") << "an id that exists means itself";
-  for (const char* itself : {"cuda:0", "cuda:0:portable", "cuda", "cuda:", "", "cpu:avx2", "cuda:7"}) EXPECT_EQ(expand_device_id(itself, ids), itself);
+  for (const char* itself : {"cuda:0", "cuda:0:portable", "cuda", "cuda:", "", "cpu:avx2", "cuda:7"})
+    EXPECT_EQ(expand_device_id(itself, ids), itself);
 }
 
 TEST(DeviceIds, TheLoaderResolvesThem) {
   const Backends b = Backends::discover({CONCORD_BINARY_DIR "/test_plugins/twin"});
-  for (const auto& [name, id] : {std::pair{"twin", "twin:0"}, {"twin:0", "twin:0"}, {"twin:1", "twin:1"}, {"twin:portable", "twin:0:portable"},
+  for (const auto& [name, id] : {std::pair{"twin", "twin:0"},
+                                 {"twin:0", "twin:0"},
+                                 {"twin:1", "twin:1"},
+                                 {"twin:portable", "twin:0:portable"},
                                  {"twin:1:portable", "twin:1:portable"}})
     EXPECT_EQ(b.resolve(name).value_or("nothing"), id) << name;
   EXPECT_EQ(b.open("twin:portable").value().facts().id, "twin:0:portable");

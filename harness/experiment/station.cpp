@@ -4,15 +4,17 @@
 
 namespace concord {
 
-Result<Station::Done> Station::work(const WorkerKey& key, RunRequest& request, Result<RunOutcome> (Worker::*job)(const RunRequest&)) {
+Result<Station::Done> Station::work(const WorkerKey& key, RunRequest& request,
+                                    Result<RunOutcome> (Worker::*job)(const RunRequest&)) {
   const std::lock_guard lock(busy_);
-  CONCORD_TRY(Worker* worker, workers_.get(key));
+  CONCORD_TRY(Worker * worker, workers_.get(key));
   request.source_digest = worker->ready().source_digest;
   CONCORD_TRY(RunOutcome outcome, (worker->*job)(request));
   return Done{std::move(outcome), worker->ready()};
 }
 
-Stations::Stations(const std::string& program, const std::vector<std::string>& pool, const std::atomic<bool>& stop, const Worker::LoadingStep& loading)
+Stations::Stations(const std::string& program, const std::vector<std::string>& pool, const std::atomic<bool>& stop,
+                   const Worker::LoadingStep& loading)
     : pool_(pool) {
   for (std::size_t i = 0; i <= pool.size(); ++i) stations_.push_back(std::make_unique<Station>(program, stop, loading));
 }

@@ -1,4 +1,5 @@
-// `concord run --devices`: one experiment spread over interchangeable devices. The devices are a test plug-in's, each of which computes as the reference does.
+// `concord run --devices`: one experiment spread over interchangeable devices. The devices are a test plug-in's, each
+// of which computes as the reference does.
 #include <gtest/gtest.h>
 #include <sys/wait.h>
 #include <unistd.h>
@@ -60,7 +61,9 @@ class Pool : public Scratch {
     std::vector<const char*> argv{"concord"};
     for (const std::string& a : arguments) argv.push_back(a.c_str());
     argv.push_back(nullptr);
-    if (::chdir(kSource.c_str()) != 0 || !std::freopen(at("log").c_str(), "w", stdout) || ::dup2(STDOUT_FILENO, STDERR_FILENO) < 0) ::_exit(99);
+    if (::chdir(kSource.c_str()) != 0 || !std::freopen(at("log").c_str(), "w", stdout) ||
+        ::dup2(STDOUT_FILENO, STDERR_FILENO) < 0)
+      ::_exit(99);
     ::execv(kProgram.c_str(), const_cast<char**>(argv.data()));
     ::_exit(99);
   }
@@ -84,7 +87,8 @@ json lasting(json record) {
   for (const char* side : {"prover", "verifier"})
     for (const char* key : {"device", "pool"}) record[side].erase(key);
   for (const char* key : {"cost", "date"}) record.erase(key);
-  record["digests"].erase("prover_root"), record["digests"].erase("verifier_root");  // over the header too, which names the device
+  record["digests"].erase("prover_root"),
+      record["digests"].erase("verifier_root");  // over the header too, which names the device
   return record;
 }
 
@@ -99,7 +103,8 @@ TEST_F(Pool, TrialsAreSpreadAndTheVerdictsAreThoseOfOneDevice) {
   ASSERT_EQ(found.size(), 5u);
   for (const auto& [id, r] : found) {
     ASSERT_TRUE(expected.contains(id)) << id;
-    EXPECT_EQ(lasting(r), lasting(expected.at(id))) << "placement must not change what is computed, nor nonces and seeds";
+    EXPECT_EQ(lasting(r), lasting(expected.at(id)))
+        << "placement must not change what is computed, nor nonces and seeds";
     EXPECT_FALSE(expected.at(id)["prover"].contains("pool"));
     const int trial = r["trial"];
     EXPECT_EQ(r["prover"]["device"], trial % 2 ? "twin:1" : "twin:0") << id;
@@ -118,16 +123,19 @@ TEST_F(Pool, OtherDevicesTakePartBesideThePool) {
   suite["pairs"] = "cross", suite["id"] = "tiny2";
   write("cross.json", suite.dump());
   const std::string run = "run " + at("tiny.json") + " " + at("cross.json") + " --trials 2 --devices twin:0,twin:1 ";
-  EXPECT_EQ(concord("run " + at("cross.json") + " --devices twin:0,twin:1 --out " + at("alone")).exit, 5) << "a pool is one device: it is no pair with itself";
+  EXPECT_EQ(concord("run " + at("cross.json") + " --devices twin:0,twin:1 --out " + at("alone")).exit, 5)
+      << "a pool is one device: it is no pair with itself";
   const Outcome out = concord(run + "--backends twin:2 --out " + at("r"));
   ASSERT_EQ(out.exit, 0) << out.output;
   std::map<std::string, std::set<std::string>> ran;  // "experiment/prover>verifier" -> the devices that did it
   for (const auto& [id, r] : records("r"))
-    ran[id.substr(0, id.find("/short"))].insert(r["prover"]["device"].get<std::string>() + ">" + r["verifier"]["device"].get<std::string>());
-  const std::map<std::string, std::set<std::string>> expected{{"exp1/twin:0>twin:0", {"twin:0>twin:1", "twin:1>twin:0"}},
-                                                              {"exp1/twin:2>twin:2", {"twin:2>twin:2"}},
-                                                              {"tiny2/twin:0>twin:2", {"twin:0>twin:2", "twin:1>twin:2"}},
-                                                              {"tiny2/twin:2>twin:0", {"twin:2>twin:0", "twin:2>twin:1"}}};
+    ran[id.substr(0, id.find("/short"))].insert(r["prover"]["device"].get<std::string>() + ">" +
+                                                r["verifier"]["device"].get<std::string>());
+  const std::map<std::string, std::set<std::string>> expected{
+      {"exp1/twin:0>twin:0", {"twin:0>twin:1", "twin:1>twin:0"}},
+      {"exp1/twin:2>twin:2", {"twin:2>twin:2"}},
+      {"tiny2/twin:0>twin:2", {"twin:0>twin:2", "twin:1>twin:2"}},
+      {"tiny2/twin:2>twin:0", {"twin:2>twin:0", "twin:2>twin:1"}}};
   EXPECT_EQ(ran, expected);
 }
 
@@ -227,7 +235,8 @@ TEST_F(Pool, TheReportDoesNotDependOnTheOrderOfTheJournal) {
   ASSERT_EQ(concord(run + "--out " + at("r")).exit, 0);
   const std::string report = text_of("r/report.md"), journal = text_of("r/records.jsonl");
   std::vector<std::string> lines;
-  for (std::size_t at = 0, end; (end = journal.find('\n', at)) != std::string::npos; at = end + 1) lines.push_back(journal.substr(at, end - at + 1));
+  for (std::size_t at = 0, end; (end = journal.find('\n', at)) != std::string::npos; at = end + 1)
+    lines.push_back(journal.substr(at, end - at + 1));
   std::ranges::reverse(lines);
   std::string reversed;
   for (const std::string& l : lines) reversed += l;

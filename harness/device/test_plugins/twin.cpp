@@ -1,5 +1,5 @@
-// Several devices of a kind, as a plug-in for several GPUs offers them: each computes as the reference does. For tests of device ids and of runs that are
-// spread over interchangeable devices.
+// Several devices of a kind, as a plug-in for several GPUs offers them: each computes as the reference does. For tests
+// of device ids and of runs that are spread over interchangeable devices.
 #include <cstdio>
 #include <string_view>
 
