@@ -87,7 +87,6 @@ json lasting(json record) {
   for (const char* side : {"prover", "verifier"})
     for (const char* key : {"device", "pool"}) record[side].erase(key);
   for (const char* key : {"cost", "date"}) record.erase(key);
-  record["digests"].erase("prover_root"),
       record["digests"].erase("verifier_root");  // over the header too, which names the device
   return record;
 }
