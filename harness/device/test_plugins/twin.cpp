@@ -1,7 +1,11 @@
 // Several devices of a kind, as a plug-in for several GPUs offers them: each computes as the reference does. For tests
 // of device ids and of runs that are spread over interchangeable devices.
-#include <cstdio>
-#include <string_view>
+#include <chrono>
+#include <cstdlib>
+#include <filesystem>
+#include <fstream>
+#include <string>
+#include <thread>
 
 #include "abi/concord_host.hpp"
 #include "reference/reference.hpp"
@@ -41,11 +45,35 @@ concord_status device_info(std::uint32_t index, concord_device_info* info, conco
   return CONCORD_OK;
 }
 
+std::uint32_t opened = 0;  // a worker has one device
+
+// CONCORD_TEST_TWINS_MEET=FOLDER: the first call leaves a file there and waits until there are two.
+bool met(const char* folder) {
+  namespace fs = std::filesystem;
+  std::ofstream(fs::path(folder) / std::to_string(opened)) << "here";
+  const auto here = [&] { return std::distance(fs::directory_iterator(folder), fs::directory_iterator()); };
+  for (int i = 0; i < 2000 && here() < 2; ++i) std::this_thread::sleep_for(std::chrono::milliseconds(5));
+  return here() >= 2;
+}
+
+// CONCORD_TEST_TWINS_SLEEP: microseconds that each call takes longer, without using the processor, as it is where a GPU
+// computes.
+concord_status run(concord_device* device, concord_stream* stream, const concord_call* call, concord_witness* witness,
+                   concord_error* err) {
+  static const char* folder = std::getenv("CONCORD_TEST_TWINS_MEET");
+  static const bool in_company = !folder || met(folder);
+  if (!in_company) return refuse(err, CONCORD_DEVICE_ERROR, CONCORD_WHY_NONE, "the other twin did not come");
+  static const char* sleep = std::getenv("CONCORD_TEST_TWINS_SLEEP");
+  if (sleep) std::this_thread::sleep_for(std::chrono::microseconds(std::atoi(sleep)));
+  return reference::table().run(device, stream, call, witness, err);
+}
+
 // One thread each, so that two of them side by side on two processors are seen to be faster than one.
 concord_status device_open(std::uint32_t index, const concord_open_options*, concord_device** device,
                            concord_error* err) {
   if (index >= kCount || *kTwins[index].why)
     return refuse(err, CONCORD_INVALID, CONCORD_WHY_NONE, "twin: no device %u to open", index);
+  opened = index;
   const concord_open_options one_thread{sizeof one_thread, 1};
   return reference::table().device_open(0, &one_thread, device, err);
 }
@@ -53,7 +81,8 @@ concord_status device_open(std::uint32_t index, const concord_open_options*, con
 const concord_backend& table() {
   static const concord_backend twins = [] {
     concord_backend t = reference::table();
-    t.name = "twin", t.device_count = device_count, t.device_info = device_info, t.device_open = device_open;
+    t.name = "twin", t.device_count = device_count, t.device_info = device_info, t.device_open = device_open,
+    t.run = run;
     return t;
   }();
   return twins;
