@@ -3,6 +3,7 @@
 #include <algorithm>
 #include <cmath>
 
+#include "bench/device_peaks.hpp"
 #include "bench/load.hpp"
 #include "bench/model_session.hpp"
 #include "bench/synthetic.hpp"
@@ -13,6 +14,15 @@ namespace {
 
 std::size_t row_bytes(const Session& s) {
   return static_cast<std::size_t>(s.spec().hidden) * dtype_bits(s.precision.activations) / 8;
+}
+
+std::vector<float> last_row(const Session& s, const FinalStates& states) {
+  const std::size_t row = row_bytes(s);
+  std::vector<float> out(static_cast<std::size_t>(s.spec().hidden));
+  for (std::size_t i = 0; i < out.size(); ++i)
+    out[i] = static_cast<float>(
+        load_as_f64(s.precision.activations, states.bytes.data() + states.bytes.size() - row, i));
+  return out;
 }
 
 }  // namespace
@@ -95,18 +105,24 @@ Result<double> decode_once(Session& s, FinalStates& states) {
     CONCORD_TRY(token, choose_token(kGreedy, logits, o.context + i + 1));
     states.tokens.push_back(token);
   }
+  CONCORD_CHECK(s.device->synchronize());
   const double seconds = watch.seconds();
   return seconds;
 }
 
 namespace {
 
+Result<Peaks> peaks_of(Session& s) {
+  if (has_own_memory(s.device->facts())) return measure_device_peaks(*s.device, s.precision.activations);
+  return measure_peaks(s.arithmetic, s.device->threads());
+}
+
 Status run_between_peaks(Session& s, Block& block, const std::function<Result<Sample>(int)>& once) {
-  block.before = measure_peaks(s.arithmetic, s.device->threads());
+  CONCORD_TRY(block.before, peaks_of(s));
   const OtherLoad load;
   CONCORD_TRY(block.samples, run_block(block.name, s.options->repetitions, *s.stop, once));
   block.others = load.share();
-  block.after = measure_peaks(s.arithmetic, s.device->threads());
+  CONCORD_TRY(block.after, peaks_of(s));
   return {};
 }
 
@@ -169,7 +185,11 @@ Result<Block> prefill_block(Session& s) {
           .samples = {},
           .before = {},
           .after = {}};
-  CONCORD_CHECK(run_checked(s, b, [&](FinalStates& states) { return prefill_once(s, n, states); }));
+  CONCORD_CHECK(run_checked(s, b, [&](FinalStates& states) -> Result<double> {
+    CONCORD_TRY(const double seconds, prefill_once(s, n, states));
+    s.final_state = last_row(s, states);
+    return seconds;
+  }));
   return b;
 }
 

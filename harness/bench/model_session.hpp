@@ -19,6 +19,7 @@ struct Session {
   std::unique_ptr<Decoder> decoder;
   ModelCost cost;
   std::optional<Arithmetic> arithmetic;
+  std::vector<float> final_state;  // of the last prefill's last token
 
   const ModelSpec& spec() const { return model->spec(); }
   std::int64_t step_of(std::int64_t count) const {  // tokens in one step of a prefill

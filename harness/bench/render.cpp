@@ -28,6 +28,16 @@ std::string block_row(const Block& b) {
                      percent(flops, peaks.flops), percent(b.attention_flops, b.matmul_flops));
 }
 
+std::string device_peaks_text(const ModelBenchReport& r) {
+  const Peaks& p = r.blocks.front().before;
+  std::string out =
+      fmt::format("\nrates before / after, measured on {} through its operators: {}; {}\n", p.device, p.matmul, p.copy);
+  for (const Block& b : r.blocks)
+    out += fmt::format("  around {:<24}matmul {:.1f} / {:.1f} GFLOP/s; copying {:.1f} / {:.1f} GB/s\n", b.name,
+                       b.before.flops / kGiga, b.after.flops / kGiga, b.before.read / kGiga, b.after.read / kGiga);
+  return out;
+}
+
 std::string peak_row(const Block& b) {
   std::string out = fmt::format("  around {:<24}", b.name);
   if (b.before.arithmetic)
@@ -49,6 +59,7 @@ std::string others_text(double share) {
 std::string peaks_text(const ModelBenchReport& r) {
   if (r.blocks.empty()) return {};
   const Peaks& p = r.blocks.front().before;
+  if (!p.device.empty()) return device_peaks_text(r);
   std::string out = fmt::format(
       "\npeaks before / after, {} threads, buffer {} ({} of this process in huge pages, which were asked for)\n",
       p.threads, mib(p.read_bytes), mib(p.huge_bytes));
