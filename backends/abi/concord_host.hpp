@@ -87,20 +87,6 @@ inline concord_status synchronize(concord_device* device, concord_stream*, conco
   return device ? CONCORD_OK : refuse(err, CONCORD_INVALID, CONCORD_WHY_NONE, "synchronize: NULL device");
 }
 
-// Copies `text` into a fixed field, cut if need be, always terminated.
-template <std::size_t N>
-void set_text(char (&field)[N], const char* text) {
-  std::snprintf(field, N, "%s", text);
-}
-// Copies a struct that the caller may know in an older, shorter form; its struct_size stays the caller's.
-template <class T>
-void give(const T& from, T* to) {
-  if (!to || to->struct_size < sizeof to->struct_size) return;
-  const std::uint32_t size = to->struct_size;
-  std::memcpy(static_cast<void*>(to), &from, std::min<std::size_t>(size, sizeof(T)));
-  to->struct_size = size;
-}
-
 // A weight in its stored width, with its rows dequantised on demand.
 struct StoredWeight {
   std::uint32_t dtype = 0, group = 0;

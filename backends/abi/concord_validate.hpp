@@ -3,6 +3,7 @@
 // nobody could serve (CONCORD_INVALID): wrong counts, ranks, shapes, dtypes, buffers that are missing, short or
 // overlap.
 #pragma once
+#include <algorithm>
 #include <cstdarg>
 #include <cstdio>
 #include <cstring>
@@ -23,6 +24,20 @@ namespace concord_abi {
     va_end(args);
   }
   return status;
+}
+
+// Copies `text` into a fixed field, cut if need be, always terminated.
+template <std::size_t N>
+void set_text(char (&field)[N], const char* text) {
+  std::snprintf(field, N, "%s", text);
+}
+// Copies a struct that the caller may know in an older, shorter form; its struct_size stays the caller's.
+template <class T>
+void give(const T& from, T* to) {
+  if (!to || to->struct_size < sizeof to->struct_size) return;
+  const std::uint32_t size = to->struct_size;
+  std::memcpy(static_cast<void*>(to), &from, std::min<std::size_t>(size, sizeof(T)));
+  to->struct_size = size;
 }
 
 enum class Kind { kNone, kActivation, kF32, kAngle, kIndex, kCache, kScale };  // dtype rule of an operand

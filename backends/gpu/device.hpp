@@ -3,6 +3,7 @@
 #include <array>
 #include <memory>
 #include <string>
+#include <vector>
 
 #include "abi/concord_validate.hpp"
 #include "gpu/runtime.hpp"
@@ -29,7 +30,7 @@ struct Fault {
 enum Slot : unsigned { kSlotX, kSlotY, kSlotPartial, kSlotLibrary, kSlots };  // scratch memory by use
 
 class Library;  // the vendor's matmul: library.hpp
-class Staging;  // page-locked memory through which ordinary host memory is uploaded: memory.hpp
+class Staging;  // page-locked memory through which ordinary host memory is copied: staging.hpp
 
 }  // namespace CONCORD_GPU
 
@@ -74,6 +75,11 @@ struct concord_device {
     std::uint64_t bytes = 0;
   };
   std::array<Scratch, CONCORD_GPU::kSlots> scratch{};
+  struct HostRange {
+    const std::byte* begin;
+    std::uint64_t bytes;
+  };
+  std::vector<HostRange> page_locked;  // what host_create() gave out
 };
 
 namespace CONCORD_GPU {
@@ -125,10 +131,16 @@ concord_status argmax(Context& c);
 // The digest of a weight as it lies in device memory (docs/weight-digest.md).
 concord_status weight_digest(concord_device& d, const concord_weight& w, std::uint8_t digest[32], concord_error* err);
 
+// Why no GPU device computes this attention call (a head that is too long), or NULL.
+const char* attention_refuses(const concord_call& call);
+
 // What each target supplies (backends/cuda/target.cpp, backends/hip/target.cpp, backends/gpu/emulated/target.cpp).
 const Variant* variants(unsigned& count);
+int gpus();                                                   // at least 1: where there is none, number 0 stands for it and unavailable() says why
+std::string device_id(int gpu, const Variant& v);             // "cuda:0:portable"
 concord_status describe(int gpu, Properties& properties, concord_error* err);
 std::string unavailable(int gpu, const Variant& v);           // why this variant does not run there; empty where it does
+std::string features(int gpu, const Variant& v);              // as in concord_device_info; "device-memory" is added to it
 std::string libraries();                                      // runtime and libraries with their versions
 const char* vendor();
 const char* build();                                          // compiler and flags that touch arithmetic

@@ -223,8 +223,6 @@ const char* error_text(Error e) {
   constexpr const char* kTexts[] = {"no error", "out of memory", "invalid launch"};
   return kTexts[static_cast<int>(e)];
 }
-Error device_count(int& n) { return n = 1, kSuccess; }
-Error use_device(int) { return kSuccess; }
 Error allocate(void** p, std::size_t bytes) {
   *p = std::aligned_alloc(256, (std::max<std::size_t>(bytes, 1) + 255) / 256 * 256);
   return *p ? kSuccess : Error::kMemory;

@@ -74,7 +74,6 @@ Error launch_kernel(const char* name, unsigned grid_x, unsigned grid_y, unsigned
 enum class Order { kForward, kBackward, kShuffled };
 void set_order(Order order, std::uint64_t seed = 0);
 
-Error device_count(int& n);
 Error use_device(int i);
 Error allocate(void** p, std::size_t bytes);
 Error release(void* p);
