@@ -82,6 +82,7 @@ Status run_blocks(Session& s, ModelBenchReport& report) {
                                                                {o.decode > 0, decode_block},
                                                                {o.batch > 1 && o.prefill > 0, batch_prefill_block},
                                                                {o.batch > 1 && o.decode > 0, batch_decode_block},
+                                                               {o.capture != "none" && o.prefill > 0, copy_out_block},
                                                                {o.capture != "none" && o.prefill > 0, capture_block}};
   for (const auto& [wanted, run] : plan) {
     if (!wanted) continue;

@@ -2,11 +2,14 @@
 
 #include <algorithm>
 #include <cmath>
+#include <map>
+#include <optional>
 
 #include "bench/device_peaks.hpp"
 #include "bench/load.hpp"
 #include "bench/model_session.hpp"
 #include "bench/synthetic.hpp"
+#include "digest/digest.hpp"
 #include "experiment/runner.hpp"
 
 namespace concord::bench {
@@ -162,11 +165,11 @@ RunRequest request_of(const Session& s, Workload workload, CapturePlan plan, con
 }
 
 // The same work as a verifier's run, without a capture: a decoder of its own, the prefill, the logits of the last row.
-Result<double> plain_run(Session& s, std::span<const std::int32_t> tokens) {
+Result<double> plain_run(Session& s, std::span<const std::int32_t> tokens, const HiddenSink* sink = nullptr) {
   const auto count = static_cast<std::int64_t>(tokens.size());
   const Stopwatch watch;
   CONCORD_TRY(Decoder decoder, Decoder::create(*s.device, *s.model, count, s.step_of(count)));
-  CONCORD_TRY(const std::int64_t rows, feed(decoder, tokens, s.step_of(count), nullptr));
+  CONCORD_TRY(const std::int64_t rows, feed(decoder, tokens, s.step_of(count), sink));
   CONCORD_CHECK(decoder.logits(rows - 1, 1));
   CONCORD_CHECK(s.device->synchronize());
   return watch.seconds();
@@ -208,10 +211,76 @@ Result<Block> decode_block(Session& s) {
   return b;
 }
 
+namespace {
+
+CapturePlan capture_plan(const Session& s) { return {s.options->capture == "every" ? "all" : "every:8", "all"}; }
+
+// Times of the same prefill with and without its states, alternating; `with` gives seconds.
+Status run_pairs(Session& s, Block& block, std::span<const std::int32_t> tokens,
+                 const std::function<Result<double>()>& with) {
+  const auto once = [&](int repetition) -> Result<Sample> {
+    Result<double> plain = 0.0, other = 0.0;
+    if (repetition % 2 == 0)
+      plain = plain_run(s, tokens), other = with();
+    else
+      other = with(), plain = plain_run(s, tokens);
+    CONCORD_TRY(const double with_seconds, other);
+    CONCORD_TRY(const double plain_seconds, plain);
+    return Sample{.seconds = with_seconds, .extra = {{"plain", plain_seconds}}};
+  };
+  return run_between_peaks(s, block, once);
+}
+
+// One layer's states after the other, in memory that lives as long as this.
+struct HostStates {
+  std::map<std::int64_t, std::vector<std::byte>> layers;
+  HiddenSink sink(std::size_t row) {
+    return {.wants = [this](std::int64_t layer) { return layers.contains(layer); },
+            .open = [this, row](std::int64_t layer, std::int64_t first, std::int64_t rows) -> Result<HiddenBlock> {
+              const auto at = static_cast<std::size_t>(first) * row, size = static_cast<std::size_t>(rows) * row;
+              return HiddenBlock{first, rows, std::span(layers.at(layer)).subspan(at, size)};
+            },
+            .submit = [](std::int64_t, const HiddenBlock&) -> Status { return {}; }};
+  }
+};
+
+}  // namespace
+
+Result<Block> copy_out_block(Session& s) {
+  const std::int64_t n = s.options->prefill;
+  const std::vector<std::int32_t> tokens = random_tokens(s.options->seed, n, s.spec().vocab);
+  CONCORD_TRY(const std::vector<std::int64_t> layers, capture_plan(s).resolve_layers(s.spec().layers));
+  Block b{.name = "copy_out",
+          .title = fmt::format("prefill {} to host ({})", n, s.options->capture),
+          .tokens = static_cast<double>(n),
+          .matmul_flops = s.cost.matmul_flops(static_cast<double>(n), 1),
+          .attention_flops = s.cost.attention_flops(0, n),
+          .bytes = 0,
+          .samples = {},
+          .before = {},
+          .after = {}};
+  HostStates states;
+  for (const std::int64_t layer : layers) states.layers[layer].resize(row_bytes(s) * tokens.size());
+  std::optional<Sha256> first;
+  CONCORD_CHECK(run_pairs(s, b, tokens, [&]() -> Result<double> {
+    const HiddenSink sink = states.sink(row_bytes(s));
+    CONCORD_TRY(const double seconds, plain_run(s, tokens, &sink));
+    Hasher hash;
+    for (const auto& [layer, bytes] : states.layers) hash.update(bytes);
+    const Sha256 now = hash.finish();
+    if (first.value_or(now) != now)
+      return fail(ErrorKind::kConformance, "bench.unstable_output",
+                  "the states of two prefills of the same tokens differ; no time is reported");
+    first = now;
+    return seconds;
+  }));
+  return b;
+}
+
 Result<Block> capture_block(Session& s) {
   const std::int64_t n = s.options->prefill;
   CONCORD_TRY(const TemporaryFolder folder, TemporaryFolder::create());
-  const CapturePlan plan{s.options->capture == "every" ? "all" : "every:8", "all"};
+  const CapturePlan plan = capture_plan(s);
   RunRequest request = request_of(s, workload_of(s, n, 1), plan, folder.path() / "capture");
   request.generated = {0};  // the last token is never fed back: exactly n tokens run
   Block b{.name = "capture",
@@ -234,17 +303,7 @@ Result<Block> capture_block(Session& s) {
                   "two captures of the same prefill have different roots; no time is reported");
     return seconds;
   };
-  const auto once = [&](int repetition) -> Result<Sample> {
-    Result<double> plain = 0.0, with = 0.0;
-    if (repetition % 2 == 0)
-      plain = plain_run(s, request.workload.tokens), with = captured();
-    else
-      with = captured(), plain = plain_run(s, request.workload.tokens);
-    CONCORD_TRY(const double with_seconds, with);
-    CONCORD_TRY(const double plain_seconds, plain);
-    return Sample{.seconds = with_seconds, .extra = {{"plain", plain_seconds}}};
-  };
-  CONCORD_CHECK(run_between_peaks(s, b, once));
+  CONCORD_CHECK(run_pairs(s, b, request.workload.tokens, captured));
   return b;
 }
 

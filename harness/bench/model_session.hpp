@@ -51,6 +51,8 @@ Result<Block> prefill_block(Session& session);
 Result<Block> batch_prefill_block(Session& session);
 Result<Block> batch_decode_block(Session& session);
 Result<Block> decode_block(Session& session);
+// The same states copied to host memory and left there, and written as a capture; each beside the prefill without.
+Result<Block> copy_out_block(Session& session);
 Result<Block> capture_block(Session& session);
 struct Verified {
   Block block;

@@ -72,9 +72,9 @@ std::string peaks_text(const ModelBenchReport& r) {
 std::string pairs_text(const ModelBenchReport& r) {
   std::string out;
   for (const Block& b : r.blocks) {
-    if (b.name == "capture") {
+    if (b.name == "capture" || b.name == "copy_out") {
       const Spread ratio = spread(ratios(seconds_of(b.samples), extra_of(b.samples, "plain")));
-      out += fmt::format("capture   {} costs {:+.2f} % of the same prefill without ({:+.2f} to {:+.2f} %)\n",
+      out += fmt::format("{:<10}{} costs {:+.2f} % of the same prefill without ({:+.2f} to {:+.2f} %)\n", b.name,
                          r.options.capture, 100 * (ratio.median - 1), 100 * (ratio.low - 1), 100 * (ratio.high - 1));
     }
     if (b.name == "verify") {

@@ -59,7 +59,7 @@ OrderedJson to_json(const Block& b) {
   add_rate(j, "flops_per_second", own ? "share_of_matmul_rate" : "share_of_flops_peak", b.matmul_flops, seconds,
            peaks.flops);
   j["work"] = {{"bytes", b.bytes}, {"matmul_flops", b.matmul_flops}, {"attention_flops", b.attention_flops}};
-  if (b.name == "capture")
+  if (b.name == "capture" || b.name == "copy_out")
     j["time_with_over_without"] = spread_json(ratios(seconds_of(b.samples), extra_of(b.samples, "plain")));
   if (b.name == "verify")
     j["times_as_fast_as_generating"] = spread_json(ratios(extra_of(b.samples, "generate"), seconds_of(b.samples)));
