@@ -193,7 +193,7 @@ class CallCheck {
 
   // The extent that a letter stands for; the first tensor that uses a letter defines it.
   std::int64_t extent(char letter, std::int64_t found) {
-    if (letter == 'h') return extents_['D'] / 2;
+    if (letter == 'h') return extents_[int{'D'}] / 2;
     std::int64_t& e = extents_[static_cast<unsigned char>(letter)];
     return e == 0 ? e = found : e;
   }
