@@ -202,7 +202,7 @@ def find_devices(check):
         check.devices = gpus[:1] + [i for i in there if gpus and i == gpus[0] + ":portable"]
     if not check.devices:
         why = "; ".join(f"{i}: {d['why']}" for i, d in devices.items() if i.startswith(("cuda", "hip")) and d.get("why"))
-        failures = "; ".join(f"{pathlib.Path(f['path']).name}: {f['why']}" for f in doctor.get("failures", []))
+        failures = "; ".join(f"{pathlib.Path(f['path']).name}: {f['why']}" for f in doctor.get("plugin_failures", []))
         raise Stop(NO_DEVICE, "no GPU device is available: " + ("; ".join(filter(None, [why, failures])) or "no plug-in offers one"))
     check.add("devices", PASS, note=", ".join(f"{i} ({devices[i]['name']})" for i in check.devices))
 
@@ -324,7 +324,9 @@ def experiments(check):
     pair = [check.devices[0], check.cpu if check.cpu != check.devices[0] else next((d for d in check.devices if d != check.cpu), None)]
     if pair[1] is None:
         raise NotRun("there is no second device")
-    names = check.args.experiments.split(",")
+    names = [name for name in check.args.experiments.split(",") if name]
+    if not names:
+        raise NotRun("none was asked for (--experiments)")
     folder = check.out / "records" / "experiments"
     code = check.concord("experiments", "run", *names, "--backends", ",".join(pair), "--require-backends", ",".join(pair), "--out", folder, limit=150)
     counts = {}
@@ -348,16 +350,17 @@ def self_rows(check, names):
     return [row for row in check.rows if row["step"].split(" ")[0] in names]
 
 
-def bench(name, arguments, limit):
+def bench(name, device, arguments, limit):
     def body(check):
-        a = check.args
-        file = check.out / f"{name}.json"
-        code = check.concord(name, "bench", "model", "--shape", a.shape, "--seed", a.seed, "--precision", a.precision, "--device", check.devices[0],
+        if device >= len(check.devices):
+            raise NotRun("there is no second device")
+        a, file, there = check.args, check.out / f"{name}.json", check.devices[device]
+        code = check.concord(name, "bench", "model", "--shape", a.shape, "--seed", a.seed, "--precision", a.precision, "--device", there,
                              "--json", file, *arguments(check), limit=limit)
         if not check.ended(name, code):
             return
         check.peers[name] = check.json_of(file)
-        check.add(name, PASS if check.peers[name] else FAIL, note=f"{a.shape}, {a.precision}, {check.devices[0]}" if check.peers[name] else "no report was written")
+        check.add(name, PASS if check.peers[name] else FAIL, note=f"{a.shape}, {a.precision}, {there}" if check.peers[name] else "no report was written")
     return body
 
 
@@ -373,19 +376,7 @@ def verify_arguments(check):
 
 
 def portable_arguments(check):
-    return ["--device", check.devices[1], "--prefill", check.args.prefill, "--decode", min(16, int(check.args.decode)), "--repetitions", 3]
-
-
-def speed_portable(check):
-    if len(check.devices) < 2:
-        raise NotRun("there is no second device")
-    a = check.args
-    file = check.out / "speed-portable.json"
-    code = check.concord("speed-portable", "bench", "model", "--shape", a.shape, "--seed", a.seed, "--precision", a.precision, "--json", file,
-                         *portable_arguments(check), limit=60)
-    if check.ended("speed-portable", code):
-        check.peers["speed-portable"] = check.json_of(file)
-        check.add("speed-portable", PASS, note=check.devices[1])
+    return ["--prefill", check.args.prefill, "--decode", min(16, int(check.args.decode)), "--repetitions", 3]
 
 
 def model_folder(check):
@@ -428,10 +419,10 @@ def run_steps(check):
     check.step(f"conform smoke {first}", conform("smoke", first, 60))
     if second:
         check.step(f"conform smoke {second}", conform("smoke", second, 60))
-    check.step("speed", bench("speed", speed_arguments, 120))
-    check.step("verify", bench("verify", verify_arguments, 90))
+    check.step("speed", bench("speed", 0, speed_arguments, 120))
+    check.step("verify", bench("verify", 0, verify_arguments, 90))
     check.step("transformers", transformers)
-    check.step("speed-portable", speed_portable, full)
+    check.step("speed-portable", bench("speed-portable", 1, portable_arguments, 60), full)
     check.step("experiments", experiments)
     check.step(f"memcheck smoke {first}", sanitizer("memcheck", first, 100))
     check.step(f"racecheck smoke {first}", sanitizer("racecheck", first, 100), full)
