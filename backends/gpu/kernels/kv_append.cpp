@@ -15,6 +15,12 @@ struct Append {
   Fault* fault;
 };
 
+// The one of two that this part of the grid is about: an index would make the compiler put the arguments on the stack.
+template <class T>
+GPU_DEVICE T* of_part(T* const (&both)[2]) {
+  return block_y() == 0 ? both[0] : both[1];
+}
+
 // The cache row of token t, or -1 where there is none; `first` says who reports it.
 GPU_DEVICE std::int64_t row_of(const Append& a, std::uint64_t t, bool first) {
   const std::int32_t row = a.rows[t];
@@ -47,8 +53,8 @@ GPU_KERNEL GPU_BOUNDS(256) append(Append a) {
   for (std::uint64_t t = block(); t < a.tokens; t += blocks()) {
     const std::int64_t row = row_of(a, t, thread() == 0 && block_y() == 0);
     if (row < 0) continue;
-    const T* from = reinterpret_cast<const T*>(a.from[block_y()]) + t * n;
-    Cache* to = reinterpret_cast<Cache*>(a.cache[block_y()]) + static_cast<std::uint64_t>(row) * n;
+    const T* from = reinterpret_cast<const T*>(of_part(a.from)) + t * n;
+    Cache* to = reinterpret_cast<Cache*>(of_part(a.cache)) + static_cast<std::uint64_t>(row) * n;
     for (std::uint64_t i = std::uint64_t{thread()} * kCount; i < n; i += std::uint64_t{threads()} * kCount) {
       float v[kCount];
       load_values(from + i, n - i, v);
@@ -67,9 +73,9 @@ GPU_KERNEL GPU_BOUNDS(256) append_quantised(Append a) {
     const std::uint64_t t = i / a.heads, h = i % a.heads;
     const std::int64_t row = row_of(a, t, lane() == 0 && h == 0 && block_y() == 0);
     if (row < 0) continue;
-    const T* from = reinterpret_cast<const T*>(a.from[block_y()]) + i * a.size;
+    const T* from = reinterpret_cast<const T*>(of_part(a.from)) + i * a.size;
     const std::uint64_t head = static_cast<std::uint64_t>(row) * a.heads + h;
-    std::int8_t* to = reinterpret_cast<std::int8_t*>(a.cache[block_y()]) + head * a.size;
+    std::int8_t* to = reinterpret_cast<std::int8_t*>(of_part(a.cache)) + head * a.size;
     float largest = 0;
     unsigned strange = 0;
     each_value<Threads>(from, a.size, [&](float v, unsigned) {
@@ -81,7 +87,7 @@ GPU_KERNEL GPU_BOUNDS(256) append_quantised(Append a) {
     each_value<Threads>(from, a.size, [&](float v, unsigned j) {
       to[j] = scale > 0 ? static_cast<std::int8_t>(static_cast<int>(rintf(v / scale))) : std::int8_t{0};
     });
-    if (lane() == 0) a.scales[block_y()][head] = scale;
+    if (lane() == 0) of_part(a.scales)[head] = scale;
   }
 }
 

@@ -13,6 +13,11 @@ namespace CONCORD_GPU {
 template <class T>
 inline constexpr unsigned kPack = 16 / sizeof(T);
 
+// 16 bytes in one access.
+struct alignas(16) [[gnu::may_alias]] Words {
+  std::uint32_t word[4];
+};
+
 GPU_DEVICE bool aligned(const void* p) { return reinterpret_cast<std::uintptr_t>(p) % 16 == 0; }
 
 // The first kCount elements at `from`, or the `left` that there are: gives how many, the others are 0.
@@ -22,7 +27,8 @@ GPU_DEVICE unsigned load_values(const T* from, std::uint64_t left, float (&v)[kC
   if (left >= kCount && aligned(from)) {
     for (unsigned i = 0; i < kCount; i += kPack<T>) {
       T piece[kPack<T>];
-      memcpy(piece, __builtin_assume_aligned(from + i, 16), 16);
+      const Words words = *reinterpret_cast<const Words*>(from + i);
+      memcpy(piece, &words, 16);
       for (unsigned j = 0; j < kPack<T>; ++j) v[i + j] = to_float(piece[j]);
     }
     return kCount;
@@ -39,7 +45,9 @@ GPU_DEVICE void store_values(const float (&v)[kCount], T* to, std::uint64_t left
     for (unsigned i = 0; i < kCount; i += kPack<T>) {
       T piece[kPack<T>];
       for (unsigned j = 0; j < kPack<T>; ++j) piece[j] = from_float<T>(v[i + j]);
-      memcpy(__builtin_assume_aligned(to + i, 16), piece, 16);
+      Words words;
+      memcpy(&words, piece, 16);
+      *reinterpret_cast<Words*>(to + i) = words;
     }
     return;
   }
