@@ -16,7 +16,7 @@ namespace {
 
 constexpr int kRuns = 3;                  // the best of so many batches
 constexpr double kBatchSeconds = 0.05;    // a batch lasts about so long, so that its start and end do not count
-constexpr double kMostSeconds = 0.25;     // no size is tried whose call is expected to take longer
+constexpr double kMostSeconds = 0.1;      // no size is tried whose call is expected to take longer
 constexpr std::int64_t kMostCalls = 256;  // in a batch
 constexpr std::uint64_t kSeed = 1;
 constexpr Uniform kValues{0, 0.5};

@@ -115,7 +115,8 @@ std::string render(const ModelBenchReport& r) {
       mib(r.buffer_bytes), mib(r.memory.anonymous), mib(r.memory.file_backed));
   if (!r.blocks.empty())
     out += fmt::format("\n{:<30}{:>10}{:>10}{:>10}{:>11}{:>9}{:>9}{:>10}{:>9}{:>11}\n", "", "median s", "least s",
-                       "most s", "tokens/s", "GB/s", "of read", "GFLOP/s", "of peak", "attention");
+                       "most s", "tokens/s", "GB/s", r.blocks.front().before.device.empty() ? "of read" : "of copy",
+                       "GFLOP/s", "of peak", "attention");
   for (const Block& b : r.blocks) out += block_row(b);
   out += pairs_text(r);
   if (r.growth)

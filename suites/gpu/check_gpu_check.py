@@ -27,7 +27,7 @@ def run(program, backends, devices, out, *arguments):
     if devices is not None:
         environment["CONCORD_GPU_CHECK_DEVICES"] = devices
     return subprocess.run([ROOT / "scripts" / "gpu_check.sh", "--program", program, "--out", out, "--shape", SHAPE, "--prefill", "8", "--decode", "4", "--verify", "4",
-                           "--repetitions", "2", "--experiments", "", "--pattern", "softmax/N=1000,R=4,in=shift,place=0,x=f32", *arguments], env=environment,
+                           "--repetitions", "2", "--experiments", "", "--pattern", "softmax/N=1,R=1,in=shift", *arguments], env=environment,
                           capture_output=True, text=True)
 
 
