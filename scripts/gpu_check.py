@@ -5,6 +5,7 @@ Every step is a program of its own with a time limit. What a step says comes fro
 that wrote none has no number. Nothing here judges a tensor.
 """
 import argparse
+import concurrent.futures
 import contextlib
 import datetime
 import glob
@@ -18,6 +19,7 @@ import subprocess
 import sys
 import tarfile
 import tempfile
+import threading
 import time
 
 ROOT = pathlib.Path(__file__).resolve().parent.parent
@@ -48,6 +50,7 @@ class Check:
         self.args = args
         self.start = time.monotonic()
         self.rows = []
+        self.of_step = threading.local()
         self.program = None
         self.environment = dict(os.environ)
         self.devices = []
@@ -95,26 +98,42 @@ class Check:
         return lines[-1][:160] if lines else ""
 
     def add(self, step, result, number="", target="", note="", seconds=None):
-        self.rows.append({"step": step, "result": result, "number": number, "target": target, "note": note,
+        rows = getattr(self.of_step, "rows", self.rows)
+        rows.append({"step": step, "result": result, "number": number, "target": target, "note": note,
                           "seconds": None if seconds is None else round(seconds, 1)})
 
     def step(self, name, body, asked=True):
         """Runs body(self), which adds its own rows; an exception becomes a row. The next step runs whatever happened."""
-        if not asked:
-            self.add(name, LEFT_OUT, note="not asked for (--quick)")
-            return
-        begin, before = time.monotonic(), len(self.rows)
-        print(f"-- {name}", flush=True)
+        self.rows += self.rows_of(name, body, asked)
+
+    def side_by_side(self, steps):
+        """Steps whose times nobody compares."""
+        with concurrent.futures.ThreadPoolExecutor(max_workers=len(steps)) as pool:
+            for rows in pool.map(lambda one: self.rows_of(*one), steps):
+                self.rows += rows
+
+    def rows_of(self, name, body, asked=True):
+        self.of_step.rows = rows = []
+        begin = time.monotonic()
         try:
+            if not asked:
+                self.add(name, LEFT_OUT, note="not asked for (--quick)")
+                return rows
+            print(f"-- {name}", flush=True)
             if self.left() < 10:
                 raise NotRun("the time was used up")
             body(self)
         except NotRun as why:
             self.add(name, NOT_RUN, note=str(why))
+        except Stop:
+            raise
         except Exception as error:  # a defect of this script must not hide the steps that ran
             self.add(name, FAIL, note=f"gpu_check.py: {type(error).__name__}: {error}")
-        for row in self.rows[before:]:
-            row["seconds"] = round(time.monotonic() - begin, 1) if row is self.rows[before] else row["seconds"]
+        finally:
+            del self.of_step.rows
+        if rows:
+            rows[0]["seconds"] = round(time.monotonic() - begin, 1)
+        return rows
 
     def ended(self, name, code):
         """A row for a program that did not end with 0; True where it did."""
@@ -287,19 +306,20 @@ def sanitizer(tool, device, limit):
             raise NotRun("compute-sanitizer is for CUDA devices")
         if sanitizer_path() is None:
             raise NotRun("compute-sanitizer is not installed")
-        planted = check.scratch / f"planted-{tool}"
-        source = check.scratch / f"planted-{tool}.cu"
+        tag = f"{tool}-{device.replace(':', '-')}"
+        planted = check.scratch / f"planted-{tag}"
+        source = check.scratch / f"planted-{tag}.cu"
         source.write_text(PLANTED)
         _, nvcc = find_preset()
-        if nvcc is None or not str(nvcc).endswith("nvcc") or check.run(f"planted-build-{tool}", [nvcc, "-o", planted, source], 60) != 0:
+        if nvcc is None or not str(nvcc).endswith("nvcc") or check.run(f"planted-build-{tag}", [nvcc, "-o", planted, source], 60) != 0:
             raise NotRun("no nvcc to build the planted fault with: nothing would show that the sanitizer sees one")
         arguments = [planted] + (["race"] if tool == "racecheck" else [])
         # Through a shell, because the program's kernels run in its child processes, too.
-        _, watched, seen = sanitize(check, f"planted-{tool}", tool, ["sh", "-c", '"$@"; exit 0', "sh", *arguments], 60)
+        _, watched, seen = sanitize(check, f"planted-{tag}", tool, ["sh", "-c", '"$@"; exit 0', "sh", *arguments], 60)
         if seen == 0:
             check.add(f"{tool} smoke {device}", FAIL, note=f"the sanitizer is blind here: a planted fault was not reported ({watched} processes watched)")
             return
-        name = f"{tool}-{device.replace(':', '-')}"
+        name = tag
         folder = check.out / "records" / name
         extra = ["-p", check.args.pattern] if check.args.pattern else []
         code, watched, found = sanitize(check, name, tool, [check.program, "conform", "--tier", "smoke", "--backends", device, "--timeout", "600", *extra,
@@ -337,17 +357,15 @@ def experiments(check):
             of[record["status"]] = of.get(record["status"], 0) + 1
     except (OSError, ValueError, KeyError):
         pass
+    red = False
     for name in names:
         of = next((v for k, v in counts.items() if k == name or k.startswith(name)), {})
         good = bool(of) and set(of) == {"PASS"} and code in (0, 1)
+        red = red or not good
         note = ", ".join(f"{v} {k}" for k, v in sorted(of.items()) if k != "PASS") or ("" if of else f"no record; exit {code}: {check.last_line('experiments')}")
         check.add(f"{name} {' x '.join(pair)}", PASS if good else FAIL, f"{of.get('PASS', 0)} of {sum(of.values())} PASS", "all", note)
-    if code != 0 and all(row["result"] == PASS for row in self_rows(check, names)):
+    if code != 0 and not red:
         check.add("experiments", FAIL, note="out of time" if code is None else f"exit {code}: {check.last_line('experiments')}")
-
-
-def self_rows(check, names):
-    return [row for row in check.rows if row["step"].split(" ")[0] in names]
 
 
 def bench(name, device, arguments, limit):
@@ -424,13 +442,11 @@ def run_steps(check):
     check.step("transformers", transformers)
     check.step("speed-portable", bench("speed-portable", 1, portable_arguments, 60), full)
     check.step("experiments", experiments)
-    check.step(f"memcheck smoke {first}", sanitizer("memcheck", first, 100))
-    check.step(f"racecheck smoke {first}", sanitizer("racecheck", first, 100), full)
+    later = [(f"memcheck smoke {first}", sanitizer("memcheck", first, 240)), (f"racecheck smoke {first}", sanitizer("racecheck", first, 240), full)]
     if second:
-        check.step(f"memcheck smoke {second}", sanitizer("memcheck", second, 100), full)
-        check.step(f"racecheck smoke {second}", sanitizer("racecheck", second, 100), full)
-    for device in filter(None, [first, second]):
-        check.step(f"conform full {device}", conform("full", device, 150), full)
+        later += [(f"{tool} smoke {second}", sanitizer(tool, second, 240), full) for tool in ("memcheck", "racecheck")]
+    later += [(f"conform full {device}", conform("full", device, 300), full) for device in filter(None, [first, second])]
+    check.side_by_side(later)
 
 
 def pack(check):

@@ -32,11 +32,11 @@ def run(program, backends, devices, out, *arguments):
 
 
 def check_flow(program, backends, out):
-    done = run(program, backends, "gpu:tiles cpu:strict", out)
+    done = run(program, backends, "gpu:tiles gpu:emulated", out)
     table = json.loads((out / "table.json").read_text())
     rows = {row["step"]: row for row in table["rows"]}
     text = done.stdout + done.stderr
-    for step in ("devices", "conform smoke gpu:tiles", "conform smoke cpu:strict", "speed", "verify", "speed-portable", "conform full gpu:tiles"):
+    for step in ("devices", "conform smoke gpu:tiles", "conform smoke gpu:emulated", "speed", "verify", "speed-portable", "conform full gpu:tiles"):
         check(rows.get(step, {}).get("result") == "PASS", f"{step}: {rows.get(step)}\n{text}")
     check("1 of 1 PASS" == rows["conform smoke gpu:tiles"]["number"], rows["conform smoke gpu:tiles"])
     for step in ("memcheck smoke gpu:tiles", "racecheck smoke gpu:tiles"):
