@@ -65,7 +65,7 @@ class Check:
     def left(self):
         return self.args.budget - (time.monotonic() - self.start)
 
-    def run(self, name, command, limit):
+    def run(self, name, command, limit, environment=None):
         """Runs a program in a process group of its own, output into logs/NAME.log. Returns its exit code; None: out of time."""
         limit = min(limit, self.left() - 5)
         if limit < 3:
@@ -73,7 +73,7 @@ class Check:
         with open(self.logs / f"{name}.log", "wb") as log:
             log.write(("$ " + " ".join(map(str, command)) + "\n").encode())
             log.flush()
-            process = subprocess.Popen([str(c) for c in command], stdout=log, stderr=subprocess.STDOUT, cwd=ROOT, env=self.environment,
+            process = subprocess.Popen([str(c) for c in command], stdout=log, stderr=subprocess.STDOUT, cwd=ROOT, env=environment or self.environment,
                                        stdin=subprocess.DEVNULL, start_new_session=True)
             try:
                 return process.wait(timeout=limit)
@@ -168,9 +168,12 @@ def find_preset():
 
 def use_packed(check):
     """A program that scripts/gpu_pack.sh brought from another machine, with the libraries it needs."""
-    packed = ROOT / ".gpu"
-    if not (packed / "bin" / "concord").exists():
+    archive = ROOT / ".gpu" / "pack.tar.gz"
+    if not archive.exists():
         return False
+    packed = check.scratch / "pack"
+    with tarfile.open(archive) as tar:
+        tar.extractall(packed)
     check.environment["LD_LIBRARY_PATH"] = f"{packed / 'lib'}:{check.environment.get('LD_LIBRARY_PATH', '')}".rstrip(":")
     check.environment.setdefault("CONCORD_SUITES", str(ROOT / "suites"))
     check.environment.setdefault("CONCORD_FIXTURES", str(ROOT / "fixtures"))
@@ -184,7 +187,7 @@ def build(check):
         check.add("build", PASS, note=f"not built here: {check.program}")
         return
     if use_packed(check):
-        check.add("build", PASS, note="not built here: .gpu, by scripts/gpu_pack.sh")
+        check.add("build", PASS, note="not built here: .gpu/pack.tar.gz, by scripts/gpu_pack.sh")
         return
     preset, compiler = find_preset()
     if preset is None:
@@ -419,7 +422,7 @@ def transformers(check):
             return
         file = check.out / "transformers.json"
         code = check.run("transformers", [sys.executable, ROOT / "scripts" / "gpu_transformers.py", folder / "model", "--states", check.out / "states.json",
-                                          "--repetitions", check.args.repetitions, "--json", file], 120)
+                                          "--repetitions", check.args.repetitions, "--json", file], 120, dict(os.environ))  # with this machine's libraries
         if check.ended("transformers", code):
             check.peers["transformers"] = check.json_of(file)
             check.add("transformers", PASS, note="the same weights; last state's cosine {:.5f}".format(check.peers["transformers"]["cosine"]))

@@ -5,6 +5,7 @@
 
 Checks the whole flow: which steps ran, which say that they did not, where their numbers come from, and the exit codes.
 """
+import argparse
 import json
 import os
 import pathlib
@@ -14,6 +15,7 @@ import sys
 import tarfile
 
 ROOT = pathlib.Path(__file__).resolve().parents[2]
+sys.dont_write_bytecode = True
 SHAPE = ROOT / "suites" / "gpu" / "tiny-shape.json"
 
 
@@ -70,12 +72,50 @@ def check_failure(program, backends, out):
     check(rows["racecheck smoke cpu:strict"]["result"] == "left out", rows)
 
 
+FAKE_SANITIZER = """#!/usr/bin/env python3
+import os, subprocess, sys
+a = sys.argv[1:]
+log = a[a.index("--log-file") + 1].replace("%p", str(os.getpid()))
+command = a[a.index("--log-file") + 2:]
+planted = any("planted" in c for c in command)
+found = int(os.environ["FAKE_PLANTED" if planted else "FAKE_FOUND"])
+words = "ERROR SUMMARY: {} errors" if a[a.index("--tool") + 1] == "memcheck" else "RACECHECK SUMMARY: {} hazards displayed ({} errors, 0 warnings)"
+open(log, "w").write("========= COMPUTE-SANITIZER\\n========= " + words.format(found, found) + "\\n")
+sys.exit(subprocess.run(command).returncode)
+"""
+
+
+def check_sanitizer_reading(scratch):
+    """What gpu_check.py makes of a sanitizer's words, with one that is made here: blind, finding something, clean, cases that fail."""
+    sys.path.insert(0, str(ROOT / "scripts"))
+    import gpu_check
+
+    tools = scratch / "tools"
+    tools.mkdir()
+    for name, text in (("compute-sanitizer", FAKE_SANITIZER), ("nvcc", "#!/bin/sh\nprintf '#!/bin/sh\\n' >$2; chmod +x $2\n"),
+                       ("concord", '#!/bin/sh\nfor last; do :; done; mkdir -p $last; echo "{\\"status\\": \\"$FAKE_STATUS\\"}" >$last/cases.jsonl\n')):
+        (tools / name).write_text(text)
+        (tools / name).chmod(0o755)
+    os.environ["PATH"] = f"{tools}:{os.environ['PATH']}"
+    expected = {("0", "0", "PASS"): "FAIL", ("1", "2", "PASS"): "FAIL", ("1", "0", "PASS"): "PASS", ("1", "0", "FAIL"): "FAIL"}
+    for tool in ("memcheck", "racecheck"):
+        for i, ((planted, found, status), result) in enumerate(expected.items()):
+            args = argparse.Namespace(out=scratch / f"{tool}{i}", budget=100, pattern="")
+            one = gpu_check.Check(args)
+            gpu_check.prepare_folder(one.out)
+            one.scratch, one.program = one.out, tools / "concord"
+            one.environment.update(PATH=os.environ["PATH"], FAKE_PLANTED=planted, FAKE_FOUND=found, FAKE_STATUS=status)
+            one.step("sanitizer", gpu_check.sanitizer(tool, "cuda:0", 30))
+            check([row["result"] for row in one.rows] == [result], f"{tool} {planted} {found} {status}: expected {result}: {one.rows}")
+
+
 def main():
     program, backends, scratch = sys.argv[1], sys.argv[2], pathlib.Path(sys.argv[3])
     shutil.rmtree(scratch, ignore_errors=True)
     scratch.mkdir(parents=True)
     check_flow(program, backends, scratch / "flow")
     check_failure(program, backends, scratch / "failure")
+    check_sanitizer_reading(scratch)
     done = run(program, backends, "cuda:77", scratch / "absent")
     check(done.returncode == 3 and "no GPU device is available" in done.stderr, f"exit {done.returncode}: {done.stderr}")
     done = run(program, backends, "cpu:strict", scratch / "flow")
