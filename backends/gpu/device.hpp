@@ -128,6 +128,7 @@ concord_status add(Context& c);
 concord_status softmax(Context& c);
 concord_status topk_routing(Context& c);
 concord_status argmax(Context& c);
+concord_status sample(Context& c);
 // The digest of a weight as it lies in device memory (docs/weight-digest.md).
 concord_status weight_digest(concord_device& d, const concord_weight& w, std::uint8_t digest[32], concord_error* err);
 

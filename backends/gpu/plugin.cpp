@@ -13,7 +13,7 @@ using concord_abi::refuse;
 
 using Op = concord_status (*)(Context&);
 constexpr Op kEntries[CONCORD_OP_COUNT] = {  // in the order of concord_op
-    embedding, rmsnorm, layernorm, matmul, rope, kv_append, attention, swiglu, gelu, add, softmax, topk_routing, argmax};
+    embedding, rmsnorm, layernorm, matmul, rope, kv_append, attention, swiglu, gelu, add, softmax, topk_routing, argmax, sample};
 
 // No exception may leave the plug-in.
 template <class F>
