@@ -258,7 +258,7 @@ concord_status run(Context& c, Matmul p) {
     if (const auto s = scratch(c.device, kSlotPartial, bytes, &partial, c.err); s != CONCORD_OK) return s;
     p.partial = static_cast<float*>(partial);
   }
-  std::snprintf(c.witness.kernel, sizeof c.witness.kernel, "matmul: %s tiles %ux%ux%u, %s x %s weights, K in %u wave%u", kTarget, S::kTokens, S::kOutputs, S::kDepth,
+  std::snprintf(c.witness.kernel, sizeof c.witness.kernel, "matmul: %s tiles %ux%ux%u, %s x %s weights, K in %u parts, wave%u", kTarget, S::kTokens, S::kOutputs, S::kDepth,
                 form_name(p.dtype), form_name(p.weight_dtype), p.splits, c.device.properties.warp);
   const unsigned blocks = ceil_div(p.tokens, S::kTokens) * ceil_div(p.outputs, S::kOutputs);
   const Error e = GPU_LAUNCH((tiles<X, W, S>), blocks, p.splits, S::kThreads, 0, c.stream, p);
