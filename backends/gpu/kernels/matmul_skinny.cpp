@@ -88,17 +88,22 @@ GPU_DEVICE void multiply(const Matmul& p, const Chunk<W>& c, unsigned chunk, flo
     const unsigned k = chunk * W::kChunk + unit * W::kUnit;
     if (k >= p.inputs) break;
     float w[kRows][W::kUnit];
+    GPU_UNROLL
     for (unsigned r = 0; r < kRows; ++r) numbers_of<W>(p, c, r, unit, k, w[r]);
+    GPU_UNROLL
     for (unsigned t = 0; t < kTokens; ++t) {
       float x[W::kUnit];
       load_x<X>(p, t < p.tokens ? t : p.tokens - 1, k, x);
+      GPU_UNROLL
       for (unsigned r = 0; r < kRows; ++r) {
         float& sum = W::kScaled ? part[r * kTokens + t] : sums[r * kTokens + t];
+        GPU_UNROLL
         for (unsigned i = 0; i < W::kUnit; ++i) sum = fused(x[i], w[r][i], sum);
       }
     }
   }
   if constexpr (W::kScaled)
+    GPU_UNROLL
     for (unsigned v = 0; v < kRows * kTokens; ++v) sums[v] = fused(part[v], c.scale[v / kTokens], sums[v]);
 }
 
@@ -116,8 +121,10 @@ GPU_DEVICE float team_sum(const float (&v)[kCount], unsigned member) {
     constexpr unsigned kHalf = kCount / 2;
     const bool upper = (member & kMask) != 0;
     float half[kHalf];
+    GPU_UNROLL
     for (unsigned i = 0; i < kHalf; ++i) {
-      const float mine = upper ? v[i + kHalf] : v[i], other = upper ? v[i] : v[i + kHalf];
+      const float low = v[i], high = v[i + kHalf];  // as values: a choice between places would put the array into memory
+      const float mine = upper ? high : low, other = upper ? low : high;
       half[i] = mine + exchange_xor(other, kMask);
     }
     return team_sum<kMask / 2>(half, member);
