@@ -102,9 +102,8 @@ GPU_DEVICE void multiply(const Matmul& p, const Chunk<W>& c, unsigned chunk, flo
       }
     }
   }
-  if constexpr (W::kScaled)
-    GPU_UNROLL
-    for (unsigned v = 0; v < kRows * kTokens; ++v) sums[v] = fused(part[v], c.scale[v / kTokens], sums[v]);
+  if constexpr (W::kScaled) GPU_UNROLL
+  for (unsigned v = 0; v < kRows * kTokens; ++v) sums[v] = fused(part[v], c.scale[v / kTokens], sums[v]);
 }
 
 // Adds each of kCount values (a power of two, 4 to 32) over the team: members kMask = 16 apart first, then 8, and so
@@ -123,7 +122,8 @@ GPU_DEVICE float team_sum(const float (&v)[kCount], unsigned member) {
     float half[kHalf];
     GPU_UNROLL
     for (unsigned i = 0; i < kHalf; ++i) {
-      const float low = v[i], high = v[i + kHalf];  // as values: a choice between places would put the array into memory
+      const float low = v[i],
+                  high = v[i + kHalf];  // as values: a choice between places would put the array into memory
       const float mine = upper ? high : low, other = upper ? low : high;
       half[i] = mine + exchange_xor(other, kMask);
     }
