@@ -52,8 +52,8 @@ std::vector<std::string> plugin_files(const std::string& folder) {
 
 // NULL entries, a short table or another version: the reason why a table cannot be used, or empty.
 std::string table_fault(const concord_backend* t) {
-  if (t->struct_size < sizeof(concord_backend))
-    return fmt::format("its table has {} bytes, expected at least {}", t->struct_size, sizeof(concord_backend));
+  if (t->struct_size < CONCORD_BACKEND_SIZE_2_0)  // what came later is optional, entry by entry
+    return fmt::format("its table has {} bytes, expected at least {}", t->struct_size, CONCORD_BACKEND_SIZE_2_0);
   if (t->abi_major != CONCORD_ABI_MAJOR)
     return fmt::format("it was built for ABI {}.{}, this program speaks {}.{}", t->abi_major, t->abi_minor,
                        CONCORD_ABI_MAJOR, CONCORD_ABI_MINOR);

@@ -198,6 +198,9 @@ class Executor {
                     {"prover_root", proof.outcome.root},
                     {"verifier_root", verified.root},
                     {"nonce", proof.request.nonce}};
+    const auto peak = [](const RunOutcome& o) { return o.device_memory_peak ? OrderedJson(*o.device_memory_peak) : OrderedJson(); };
+    b["device_weights"] = {{"prover", proof.ready.device_weights}, {"verifier", verifier_ready.device_weights}};
+    b["device_memory_peak"] = {{"prover", peak(proof.outcome)}, {"verifier", peak(verified)}};
     const OrderedJson origin = provenance();  // named: a temporary would not live through the loop
     for (const auto& [key, value] : origin.items()) b[key] = value;
   }

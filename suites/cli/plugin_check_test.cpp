@@ -98,6 +98,7 @@ const Row kRows[] = {
     {"unterminated-witness", "witness", "FAIL", "no terminator"},
     {"witness-overwrite", "witness", "FAIL", "behind the host's older struct"},
     {"witness-null-crash", "witness", "FAIL", "killed by SIGSEGV (Segmentation fault) at: faulty:0: add F32: run with witness NULL"},
+    {"newest-call-only", "witness", "FAIL", "that of ABI 2.0"},
     {"throws", "witness", "FAIL", "a C++ exception crossed the ABI at: faulty:0: add F32: run (thrown by its test)"},
     {"aborts", "witness", "FAIL", "killed by SIGABRT (Aborted)"},
     {"exits", "witness", "FAIL", "exit code 0 at: faulty:0: add F32: run"},
@@ -105,6 +106,17 @@ const Row kRows[] = {
     {"silent-refusal", "bad-calls", "FAIL", "without a message"},
     {"writes-then-refuses", "bad-calls", "FAIL", "wrote to its output"},
     {"call-leak", "call-leaks", "FAIL", "bytes on the heap"},
+    {"host-none", "host-memory", "FAIL", "gave no memory"},
+    {"host-huge-accepted", "host-memory", "FAIL", "OK, expected OUT_OF_MEMORY"},
+    {"host-leak", "host-memory", "FAIL", "bytes on the heap"},
+    {"host-half", "host-memory", "FAIL", "without the other"},
+    {"wait-null-refused", "stream-order", "FAIL", "stream_wait of the default stream for itself: INVALID"},
+    {"digest-constant", "weight-digest", "FAIL", "a bit changed and the digest did not"},
+    {"digest-other", "weight-digest", "FAIL", "by docs/weight-digest.md it is"},
+    {"memory-stays", "memory", "FAIL", "bytes in use before a buffer"},
+    {"memory-peak-below", "memory", "FAIL", "more than the peak"},
+    {"memory-forgets", "memory", "FAIL", "forgets"},
+    {"memory-ignores-buffers", "memory", "FAIL", "moved the memory in use by 0"},
     {"crash-at-exit", "load", "FAIL", "killed by SIGABRT (Aborted) at: the end of its process"},
 };
 // clang-format on
@@ -117,6 +129,23 @@ void expect_all_ok(const Report& r) {
   EXPECT_EQ(r.json["ok"], r.json["checks"].size()) << r.json.dump(1);
 }
 TEST(PluginCheck, ThePlugInWithoutAFaultPassesEveryCheck) { expect_all_ok(check(kChecked + "faulty.so")); }
+TEST(PluginCheck, ATableOfAbi20PassesEveryCheck) { expect_all_ok(check(kChecked + "faulty.so", "older")); }
+// Devices that are late in every way that is allowed pass, their neighbours that do not wait, or change bits, do not.
+TEST(PluginCheck, StreamsThatDoNotWaitAndWeightsThatChangeAreSeen) {
+  const Report r = check(std::string(CONCORD_BINARY_DIR) + "/test_plugins/late/libconcord_backend_late.so");
+  ASSERT_FALSE(r.json.is_discarded());
+  for (const char* name : {"stream-order", "weight-digest", "copies"}) EXPECT_EQ(r.of(name, "verdict"), "FAIL") << r.json.dump(1);
+  const std::string order = r.of("stream-order", "detail"), digest = r.of("weight-digest", "detail");
+  EXPECT_THAT(order, HasSubstr("late:deaf-default"));
+  EXPECT_THAT(order, HasSubstr("late:deaf-copies"));
+  for (const std::string& said : {order, digest}) {
+    EXPECT_THAT(said, testing::Not(HasSubstr("late:all:")));
+    EXPECT_THAT(said, testing::Not(HasSubstr("late:copies:")));
+  }
+  EXPECT_THAT(digest, HasSubstr("late:flips-weights"));
+  for (const char* name : {"host-memory", "memory", "bad-calls", "supports", "call-leaks", "streams"})
+    EXPECT_EQ(r.of(name, "verdict"), "ok") << name << ": " << r.of(name, "detail");
+}
 TEST(PluginCheck, TheReferencePassesEveryCheck) { expect_all_ok(check(kGood + "reference.so")); }
 TEST(PluginCheck, TheCpuBackendPassesEveryCheck) { expect_all_ok(check(kGood + "cpu.so")); }
 
@@ -138,7 +167,7 @@ TEST(PluginCheck, TablesThatCannotBeUsedCloseTheGate) {
       {"no_entry", {"load", "exports no concord_backend_entry"}},
       {"null", {"load", "plug-in serves ABI 7.3"}},
       {"null_silent", {"load", "without a message"}},
-      {"major", {"table", "ABI 3.0"}},
+      {"major", {"table", "ABI 3.1"}},
       {"small", {"table", "64 bytes"}},
       {"empty_entry", {"table", "no supports"}},
       {"no_name", {"table", "no name"}}};
@@ -159,7 +188,7 @@ TEST(PluginCheck, WithoutADeviceItIsNotGreen) {
   EXPECT_EQ(r.of("device-info", "verdict"), "ok");
   EXPECT_EQ(check(kChecked + "faulty.so", "none-available", "--allow-no-device").exit, 0);
   const Outcome said = concord("plugin-check " + kGood + "reference.so");
-  EXPECT_THAT(said.output, HasSubstr("GREEN: 21 executed of 21"));
+  EXPECT_THAT(said.output, HasSubstr("GREEN: 25 executed of 25"));
 }
 
 TEST(PluginCheck, WrongUseHasItsExitCode) {

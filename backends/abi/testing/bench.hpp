@@ -37,7 +37,11 @@ class Bench {
   concord_tensor put_i32(const Dims& dims, const std::vector<std::int32_t>& values);
   concord_tensor room(DType dtype, const Dims& dims) { return put(dtype, dims, Values(count(dims), 0.0)); }
   concord_weight* weight(const concord_weight_desc& desc);
-  Status run(const concord_call& call) { return device_.run(call); }
+  // With what the device finds out after run() has returned.
+  Status run(const concord_call& call) {
+    const Status s = device_.run(call);
+    return s ? device_.synchronize() : s;
+  }
   Values get(const concord_tensor& t) const;
   std::vector<std::byte> bits(const concord_tensor& t) const;
   Device& device() { return device_; }

@@ -17,7 +17,7 @@
   auto& name = *static_cast<name##_type*>(::concord_gpu_emulated::shared(&name##_key, sizeof(name##_type)))
 #define GPU_DYNAMIC_SHARED(name) auto* name = static_cast<unsigned char*>(::concord_gpu_emulated::shared(nullptr, 0))
 #define GPU_LAUNCH(kernel, grid_x, grid_y, threads, shared_bytes, stream, ...) \
-  ((void)(stream), ::concord_gpu_emulated::launch_kernel(#kernel, grid_x, grid_y, threads, shared_bytes, kernel, __VA_ARGS__))
+  ((void)(stream), ::concord_gpu_emulated::launch_kernel(#kernel, grid_x, grid_y, threads, shared_bytes, kernel __VA_OPT__(, ) __VA_ARGS__))
 
 namespace concord_gpu_emulated {
 
