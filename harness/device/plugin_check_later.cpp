@@ -30,6 +30,11 @@ void each_offering(Probe& p, F concord_backend::* entry, const char* name,
   each_device(p, [&](Opened& d) { body(d, f); });
 }
 
+bool has_locked_memory(const Probe& p) {
+  return optional_entry(p.table(), &concord_backend::host_create) &&
+         optional_entry(p.table(), &concord_backend::host_destroy);
+}
+
 // Page-locked memory, given back at the end of the scope.
 class Locked {
  public:
@@ -194,7 +199,7 @@ void check_stream_order(Probe& p) {
             [&](concord_error* err) { return wait(d.get(), nullptr, nullptr, err); });
     std::vector<std::vector<std::byte>> ordinary(6, std::vector<std::byte>(kBytes));
     check_chain(p, d, wait, [&](int i) { return ordinary[static_cast<std::size_t>(i)].data(); });
-    if (!optional_entry(p.table(), &concord_backend::host_create)) return;
+    if (!has_locked_memory(p)) return;
     Locked memory(p, d, 6 * kBytes);
     if (memory) check_chain(p, d, wait, [&](int i) { return memory.get() + static_cast<std::size_t>(i) * kBytes; });
     check_overwrite(p, d, wait);

@@ -140,6 +140,10 @@ TEST_F(Runs, ADeviceOutOfMemoryIsOomAndNotACrash) {
   const Outcome whole = concord("run " + arguments + at("whole"));
   ::unsetenv("CONCORD_BACKEND_PATH");
   EXPECT_EQ(out.exit, 1) << out.output;
+  const auto read = [&](const std::string& name) {
+    std::ifstream in(at(name));
+    return std::string((std::istreambuf_iterator<char>(in)), {});
+  };
   const std::string small = read("small/records.jsonl");
   EXPECT_NE(small.find("\"status\":\"OOM\""), std::string::npos) << small;
   EXPECT_NE(small.find("device.out_of_memory"), std::string::npos) << small;

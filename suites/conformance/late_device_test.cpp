@@ -12,6 +12,8 @@
 namespace concord::testing_support {
 namespace {
 
+[[maybe_unused]] const int kWrongOnesToo =
+    ::setenv("CONCORD_TEST_WRONG", "all", 1);  // before plug-ins are asked what they have
 const std::vector<std::string> kRight{"late:all", "late:copies"}, kDeaf{"late:deaf-default", "late:deaf-copies"};
 
 std::vector<std::int32_t> text(std::size_t n) {

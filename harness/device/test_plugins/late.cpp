@@ -4,6 +4,7 @@
 #include <functional>
 #include <map>
 #include <memory>
+#include <string_view>
 
 #include "reference/ops.hpp"
 #include "reference/reference.hpp"
@@ -19,6 +20,13 @@ struct Kind {
   bool deaf_copies = false;    // others do not wait for the default stream
   bool flips_weights = false;  // a bit of each weight changes on its way
   bool flips_buffers = false;  // a bit of each upload that begins like a gain changes
+
+  // The wrong ones are there when CONCORD_TEST_WRONG names them, or is "all".
+  bool serves() const {
+    if (!deaf_default && !deaf_copies && !flips_weights && !flips_buffers) return true;
+    const char* wrong = std::getenv("CONCORD_TEST_WRONG");
+    return wrong && (std::string_view(wrong) == "all" || std::string_view(wrong) == id);
+  }
 };
 constexpr Kind kKinds[] = {
     {.id = "late:all", .name = "everything at the last moment"},
@@ -109,8 +117,9 @@ concord_status device_info(std::uint32_t index, concord_device_info* info, conco
   if (index >= device_count() || !info)
     return refuse(err, CONCORD_INVALID, CONCORD_WHY_NONE, "late: no device %u", index);
   concord_device_info f{};
-  f.available = 1, f.compute_units = 1, f.memory_bytes = concord_abi::physical_memory();
+  f.available = kKinds[index].serves(), f.compute_units = 1, f.memory_bytes = concord_abi::physical_memory();
   concord_abi::set_text(f.id, kKinds[index].id), concord_abi::set_text(f.name, kKinds[index].name);
+  concord_abi::set_text(f.why, f.available ? "" : "CONCORD_TEST_WRONG does not name it");
   concord_abi::set_text(f.vendor, "Concord's tests"), concord_abi::set_text(f.features, "f64");
   concord_abi::give(f, info);
   return CONCORD_OK;
@@ -120,6 +129,9 @@ concord_status device_open(std::uint32_t index, const concord_open_options* opti
                            concord_error* err) {
   if (index >= device_count() || !device)
     return refuse(err, CONCORD_INVALID, CONCORD_WHY_NONE, "late: no device %u", index);
+  if (!kKinds[index].serves())
+    return refuse(err, CONCORD_UNSUPPORTED, CONCORD_WHY_NOT_BUILT, "CONCORD_TEST_WRONG does not name %s",
+                  kKinds[index].id);
   auto late = std::make_unique<Late>(kKinds[index]);
   late->compute->eager = late->kind.eager;
   if (const auto s = inner().device_open(0, options, &late->inner, err); s != CONCORD_OK) return s;
