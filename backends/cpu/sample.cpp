@@ -1,4 +1,5 @@
-// SAMPLE in float64, the same code on every variant: logarithms take nearly all of the time, and their number is small beside a matmul's products.
+// SAMPLE in float64, the same code on every variant: logarithms take nearly all of the time, and their number is small
+// beside a matmul's products.
 #include "abi/concord_sample.hpp"
 #include "device.hpp"
 
@@ -9,14 +10,15 @@ constexpr std::size_t kPiece = 2048;  // candidates that are scored together
 
 }  // namespace
 
-// Rows are cut into pieces, so that one token alone has work for every thread. The best of a piece is the first of the largest, and pieces are asked in order: the
-// result is the one of a single loop.
+// Rows are cut into pieces, so that one token alone has work for every thread. The best of a piece is the first of the
+// largest, and pieces are asked in order: the result is the one of a single loop.
 concord_status sample(Context& c) {
   const concord_tensor &x = c.call.in[0], &out = c.call.out[0];
   const std::size_t rows = dim(x, 0), n = dim(x, 1), pieces = (n + kPiece - 1) / kPiece;
   std::vector<std::int32_t> positions(rows);
   std::memcpy(positions.data(), concord_abi::bytes_of(c.call.in[1]), rows * 4);
-  const auto s = concord_abi::check_indices("sample", "positions", positions.data(), rows, concord_abi::kPositionLimit, c.err);
+  const auto s =
+      concord_abi::check_indices("sample", "positions", positions.data(), rows, concord_abi::kPositionLimit, c.err);
   if (s != CONCORD_OK) return s;
   std::vector<concord_abi::BestCandidate> best(rows * pieces);
   c.device.spread(rows * pieces, 16 * kPiece, [&](std::size_t begin, std::size_t end) {
@@ -35,7 +37,8 @@ concord_status sample(Context& c) {
     concord_abi::store_as(concord_abi::bytes_of(out), row, all.index);
   }
   const char* name = c.device.kernels.name;  // "avx512 16 lanes fma": its arithmetic is not what ran
-  std::snprintf(c.witness.kernel, sizeof c.witness.kernel, "sample: cpu %.*s f64 scalar", static_cast<int>(std::strcspn(name, " ")), name);
+  std::snprintf(c.witness.kernel, sizeof c.witness.kernel, "sample: cpu %.*s f64 scalar",
+                static_cast<int>(std::strcspn(name, " ")), name);
   return CONCORD_OK;
 }
 

@@ -185,7 +185,8 @@ class Stage {
         return in(t_.x, {r, n}), out(DType::kI32, {r});
       case CONCORD_OP_SAMPLE:
         call_.seed = kSampleSeed, call_.scale = t_.scale > 0 ? t_.scale : 1 / 0.7;
-        return in(t_.x, {r, n}), indices({std::begin(kSamplePositions), std::end(kSamplePositions)}), out(DType::kI32, {r});
+        return in(t_.x, {r, n}), indices({std::begin(kSamplePositions), std::end(kSamplePositions)}),
+               out(DType::kI32, {r});
       default:  // GELU, SOFTMAX
         return in(t_.x, {r, n}), out_in_place(0, t_.x, {r, n});
     }
@@ -226,7 +227,8 @@ std::vector<Trial> variants(concord_op op) {
   if (one_index)
     for (const DType x : {DType::kF32, DType::kF16}) all.push_back({.op = op, .x = x, .n = 3});
   if (op == CONCORD_OP_SAMPLE)
-    all.push_back({.op = op, .data = Data::kLevel, .scale = 1}), all.push_back({.op = op, .data = Data::kLevel, .n = 1000, .scale = 1}),
+    all.push_back({.op = op, .data = Data::kLevel, .scale = 1}),
+        all.push_back({.op = op, .data = Data::kLevel, .n = 1000, .scale = 1}),
         all.push_back({.op = op, .data = Data::kIntegers, .scale = 0x1p60});
   if (one_index)
     for (const std::uint64_t seed : {1u, 2u, 3u}) all.push_back({.op = op, .n = 70000, .seed = seed});

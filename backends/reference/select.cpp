@@ -66,7 +66,8 @@ concord_status sample(const concord_call& call, concord_error* err) {
   const std::size_t rows = dim(call.in[0], 0), n = dim(call.in[0], 1);
   std::vector<std::int32_t> positions(rows);
   std::memcpy(positions.data(), concord_abi::bytes_of(call.in[1]), rows * 4);
-  const auto s = concord_abi::check_indices("sample", "positions", positions.data(), rows, concord_abi::kPositionLimit, err);
+  const auto s =
+      concord_abi::check_indices("sample", "positions", positions.data(), rows, concord_abi::kPositionLimit, err);
   if (s != CONCORD_OK) return s;
   for_each(rows, [&](std::size_t r) {
     std::vector<double> v(n);

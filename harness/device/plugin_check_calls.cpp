@@ -100,14 +100,15 @@ void short_witness(Probe& p, const Opened& d, const concord_call& call, const st
   }
 }
 
-// The call of a host of ABI 2.0, which ends before the seed: with its size in memory, and nothing behind it. Only SAMPLE
-// needs what is missing.
+// The call of a host of ABI 2.0, which ends before the seed: with its size in memory, and nothing behind it. Only
+// SAMPLE needs what is missing.
 void older_call(Probe& p, const Opened& d, PreparedCall& prepared, const std::string& what) {
   std::vector<std::uint64_t> bytes(CONCORD_CALL_SIZE_2_0 / sizeof(std::uint64_t));
   std::memcpy(bytes.data(), &prepared.call, CONCORD_CALL_SIZE_2_0);
   auto& call = *reinterpret_cast<concord_call*>(bytes.data());
   call.struct_size = CONCORD_CALL_SIZE_2_0;
-  const std::string with = fmt::format("{}: run with concord_call.struct_size {}, that of ABI 2.0", what, call.struct_size);
+  const std::string with =
+      fmt::format("{}: run with concord_call.struct_size {}, that of ABI 2.0", what, call.struct_size);
   const auto attempt = [&](concord_error* err) { return run(p, d, call, nullptr, err); };
   if (call.op == CONCORD_OP_SAMPLE)
     p.refused(with, {CONCORD_INVALID, CONCORD_UNSUPPORTED}, attempt);

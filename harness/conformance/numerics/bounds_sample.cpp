@@ -1,5 +1,5 @@
-// SAMPLE: scores in float64 by the harness's own random numbers, the oracle's choice by them, and how near to the best one
-// the score of a right choice is.
+// SAMPLE: scores in float64 by the harness's own random numbers, the oracle's choice by them, and how near to the best
+// one the score of a right choice is.
 #include <tbb/parallel_for.h>
 
 #include <algorithm>
@@ -11,9 +11,9 @@
 namespace concord::conformance {
 namespace {
 
-constexpr double kV = 0x1p-53;                            // unit roundoff of float64
-constexpr double kLogError = 2 * allowed_ulp64::kLog;     // one ulp is at most 2v
-constexpr double kLargestNoise = 36.8;                    // -log(-log(1 - 2^-53)) = 36.74; the other end is -3.6
+constexpr double kV = 0x1p-53;                         // unit roundoff of float64
+constexpr double kLogError = 2 * allowed_ulp64::kLog;  // one ulp is at most 2v
+constexpr double kLargestNoise = 36.8;                 // -log(-log(1 - 2^-53)) = 36.74; the other end is -3.6
 
 // What one score s = p + g may err by: the inner logarithm's relative error is an absolute one of the outer, the outer
 // logarithm's own, the product p (|p| <= |s| + |g|), and the sum.
@@ -35,7 +35,8 @@ void bound_sample(const BoundInput& in, Expectation& e) {
       const double u = uniform_open(call.seed, static_cast<std::uint64_t>(positions[row]), i);
       scores[i] = scores[i] * call.scale - std::log(-std::log(u));
     });
-    const auto best = std::min_element(scores.begin(), scores.end(), concord_abi::before<double>);  // the first of equals
+    const auto best =
+        std::min_element(scores.begin(), scores.end(), concord_abi::before<double>);  // the first of equals
     out.want[row] = static_cast<double>(best - scores.begin());
     out.gap[row] = std::isfinite(*best) ? 4 * score_error(*best) : 0;
   });

@@ -341,7 +341,7 @@ double long_score(double x, double scale, double u) {
   return static_cast<double>(static_cast<long double>(x) * scale - std::log(-std::log(static_cast<long double>(u))));
 }
 
-TEST(Bounds, ScoresOfOtherLogarithmsStayWithinAQuarterOfTheGap) {
+TEST(Bounds, ScoresOfOtherLogarithmsStayWithinHalfOfTheGap) {
   using Score = double (*)(double, double, double);
   double honest = 0, narrow = 1e300;
   for (const char* in : {"gaussian", "heavy", "exact"})
@@ -349,7 +349,8 @@ TEST(Bounds, ScoresOfOtherLogarithmsStayWithinAQuarterOfTheGap) {
       const Problem p = testing::problem_of(std::string("sample/T=7,V=5000,in=") + in + ",temp=" + temp + ",x=f32");
       const std::vector<std::byte> inputs = testing::inputs_of(p);
       const Expectation e = expect(p, inputs, {}).value();
-      const std::byte *x = inputs.data() + p.input("x").offset, *positions = inputs.data() + p.input("positions").offset;
+      const std::byte *x = inputs.data() + p.input("x").offset,
+                      *positions = inputs.data() + p.input("positions").offset;
       for (std::size_t t = 0; t < 7; ++t) {
         double in_float = 0;
         for (std::size_t v = 0; v < 5000; ++v) {
@@ -359,13 +360,14 @@ TEST(Bounds, ScoresOfOtherLogarithmsStayWithinAQuarterOfTheGap) {
           const double u = uniform_open(p.call.seed, position, v);
           for (const Score score : {fused_score, log1p_score, long_score})
             honest = std::max(honest, std::fabs(score(logit, p.call.scale, u) - key) / gap);
-          in_float = std::max(in_float, std::fabs(logit * p.call.scale - std::log(-std::log(static_cast<float>(u))) - key) / gap);
+          in_float = std::max(in_float,
+                              std::fabs(logit * p.call.scale - std::log(-std::log(static_cast<float>(u))) - key) / gap);
         }
         narrow = std::min(narrow, in_float);
       }
     }
   std::printf("sample: other logarithms %.3f of the gap, noise in float32 %.3g times\n", honest, narrow);
-  EXPECT_LE(honest, 0.25);  // two candidates, each with the device's error and the oracle's
+  EXPECT_LE(honest, 0.5);  // the error of the device and the oracle in one candidate; two change places
   EXPECT_GT(narrow, 1e5);
 }
 

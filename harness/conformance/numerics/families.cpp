@@ -170,8 +170,8 @@ void tied_maxima(const Tensor& t, std::uint64_t first, std::span<double> v) {
   });
 }
 
-// SAMPLE: logits that take the noise back, so that every score is about 4 and what is left of the roundings of the logits
-// decides: whoever has a little less noise than float64 has another winner.
+// SAMPLE: logits that take the noise back, so that every score is about 4 and what is left of the roundings of the
+// logits decides: whoever has a little less noise than float64 has another winner.
 void level_scores(const Tensor& t, std::uint64_t first, std::span<double> v) {
   const concord_call& call = t.problem.call;
   each(t, first, v, [&](std::uint64_t r, std::uint64_t c, double) {

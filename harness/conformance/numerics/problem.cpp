@@ -48,7 +48,8 @@ constexpr FlagWord kFlags[] = {{"form", "tanh", CONCORD_GELU_TANH},
 
 // cold: a power of two, so that the products stay exact, and so small that the noise vanishes beside logits of size 1.
 constexpr double kCold = 0x1p-60;
-constexpr std::uint64_t kNoise = ~std::uint64_t{0};  // the case's own seed for its noise: the run's seed has no part in the call
+constexpr std::uint64_t kNoise =
+    ~std::uint64_t{0};  // the case's own seed for its noise: the run's seed has no part in the call
 
 std::unexpected<Error> wrong(std::string_view code, const CaseSpec& spec, const std::string& what) {
   return fail(ErrorKind::kUsage, code, fmt::format("{}: {}", spec.id(), what));
