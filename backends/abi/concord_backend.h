@@ -64,7 +64,8 @@ typedef struct concord_stream concord_stream; /* NULL is the default stream */
 typedef struct concord_error { uint32_t struct_size, why; char message[248]; } concord_error; /* why: concord_why */
 
 /* features: names separated by commas. Three of them declare arithmetic that is wider than "computed in accumulate": weights-bf16 (MATMUL rounds F32 and F16
- * weights to BF16), products-flushed (MATMUL may take subnormal inputs, products and sums as zero), tf32 (MATMUL and ATTENTION cut operands to 10 bits). */
+ * weights to BF16), products-flushed (MATMUL may take subnormal inputs, products and sums as zero), tf32 (MATMUL and ATTENTION cut operands to 10 bits).
+ * device-memory says that buffers do not lie in the host's memory: a benchmark then measures the device's own rates through this table. */
 typedef struct concord_device_info {
   uint32_t struct_size, available;                                       /* available 0: `why` says what is missing */
   char id[32], name[128], vendor[64], architecture[64], driver[64];      /* id: "cpu:avx2", unique within the plug-in */

@@ -93,6 +93,16 @@ concord_status weight_create(concord_device* device, const concord_weight_desc* 
 }
 void weight_destroy(concord_device*, concord_weight* weight) { delete weight; }
 
+concord_status weight_digest(concord_device* device, const concord_weight* weight, std::uint8_t digest[32],
+                             concord_error* err) {
+  if (!device || !weight || !digest)
+    return refuse(err, CONCORD_INVALID, CONCORD_WHY_NONE, "weight_digest: NULL argument");
+  return guarded(err, [&] {
+    device->arena.execute([&] { reference::weight_digest(weight->stored, digest); });
+    return CONCORD_OK;
+  });
+}
+
 concord_status check(const concord_call* call, bool with_buffers, concord_error* err) {
   if (!call) return refuse(err, CONCORD_INVALID, CONCORD_WHY_NONE, "reference: NULL call");
   concord_abi::WeightShape shape;
@@ -145,7 +155,12 @@ const concord_backend kTable = {sizeof(concord_backend),
                                 run,
                                 concord_abi::stream_create,
                                 concord_abi::stream_destroy,
-                                concord_abi::synchronize};
+                                concord_abi::synchronize,
+                                nullptr,  // host_create and host_destroy: all memory is the host's
+                                nullptr,
+                                nullptr,  // stream_wait: every copy is done when it returns
+                                weight_digest,
+                                nullptr};
 
 }  // namespace
 

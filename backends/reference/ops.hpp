@@ -34,6 +34,9 @@ struct Sum {
   }  // inf - inf in the error must not hide an infinity
 };
 
+// Computed in the calling thread's arena. Throws where SHA-256 fails.
+void weight_digest(const concord_abi::StoredWeight& weight, std::uint8_t digest[32]);
+
 // body(i) for i in [0, n), in parallel: outputs are independent, so the result does not depend on the threads.
 template <class Body>
 void for_each(std::size_t n, const Body& body) {

@@ -48,6 +48,14 @@ bool CaptureQueue::wants(std::int64_t layer) const {
   return std::ranges::binary_search(writer_.header().layers, layer);
 }
 
+std::pair<std::int64_t, std::int64_t> CaptureQueue::part(std::int64_t first_position, std::int64_t rows) const {
+  const auto& positions = writer_.header().positions;
+  const auto begin = std::ranges::lower_bound(positions, first_position);
+  const auto end = std::lower_bound(begin, positions.end(), first_position + rows);
+  if (begin == end) return {first_position, 0};
+  return {*begin, *std::prev(end) - *begin + 1};
+}
+
 Result<CaptureQueue::Block> CaptureQueue::open(std::int64_t layer, std::int64_t first_position, std::int64_t rows) {
   const auto& positions = writer_.header().positions;
   const auto begin = std::ranges::lower_bound(positions, first_position);

@@ -5,6 +5,7 @@
 #include <memory>
 #include <mutex>
 #include <thread>
+#include <utility>
 #include <vector>
 
 #include "capture/capture.hpp"
@@ -32,6 +33,9 @@ class CaptureQueue {
   CaptureQueue& operator=(const CaptureQueue&) = delete;
 
   bool wants(std::int64_t layer) const;
+  // First position and rows of the least run within [first_position, first_position + rows) that holds all that the
+  // plan names there; rows 0 where it names none.
+  std::pair<std::int64_t, std::int64_t> part(std::int64_t first_position, std::int64_t rows) const;
   // The part of [first_position, first_position + rows) that is to be filled next: from the first position of the plan
   // to the last one that fits in a block; rows 0 where the plan has none. The caller goes on behind it. Waits while all
   // blocks are full. Errors: the first one of the background thread (file.write, capture.duplicate_row, ...), for good.

@@ -140,6 +140,27 @@ TEST_F(Queue, AsksOnlyForWhatThePlanWants) {
   EXPECT_EQ((*queue)->open(0, 0, 5)->rows, 0);
 }
 
+// Whoever copies ahead of open() must have copied every row that it will ask for, and should not copy more than lies between.
+TEST_F(Queue, ThePartIsTheLeastRunThatHoldsWhatIsOpened) {
+  CaptureHeader h = long_header(DType::kF32);
+  auto queue = start(file("a"), h, DType::kF32, {2, 4 * 24 * 8});
+  ASSERT_TRUE(queue);
+  for (std::int64_t first = 0; first < 200; ++first)
+    for (const std::int64_t rows : {1, 2, 3, 11, 50, 200}) {
+      std::int64_t low = 0, high = -1;
+      for (const std::int32_t p : h.positions) {
+        if (p < first || p >= first + rows) continue;
+        if (high < low) low = p;
+        high = p;
+      }
+      const auto [begin, count] = (*queue)->part(first, rows);
+      ASSERT_EQ(count, high < low ? 0 : high - low + 1) << first << " " << rows;
+      if (count > 0) {
+        ASSERT_EQ(begin, low);
+      }
+    }
+}
+
 TEST_F(Queue, AFullDiskStopsTheNextCallAndLeavesTheOldFileAlone) {
   CaptureHeader h = long_header(DType::kF32);
   h.hidden = 1024;  // 150 rows of 4 KiB in each of six layers

@@ -66,6 +66,7 @@ void print(const Options& o, const RunRequest& r, const RunOutcome& out, const O
     j["device"] = worker.ready().device;
     j["weights_digest"] = worker.ready().weights_digest;
     j["load_seconds"] = worker.ready().load_seconds;
+    j["device_weights"] = worker.ready().device_weights;
     fmt::print("{}\n", j.dump(2, ' ', false, Json::error_handler_t::replace));
     return;
   }
@@ -73,6 +74,10 @@ void print(const Options& o, const RunRequest& r, const RunOutcome& out, const O
              o.out, o.replay.empty() ? "prover" : "verifier", model.name, worker.ready().weights_digest.substr(0, 16), o.precision,
              worker.key().device, r.workload.id, r.workload.tokens.size(), generated.size(), fmt::join(generated, ","),
              printable(model.tokens.text(generated), 2000));
+  const Json& weights = worker.ready().device_weights;
+  fmt::print("weights   {} of {} matrices have their digest in device memory ({}), {} vectors read back\n", weights.value("digests_checked", 0),
+             weights.value("matrices", 0), weights.value("digests", ""), weights.value("vectors_read_back", 0));
+  if (out.device_memory_peak) fmt::print("memory    {} bytes of device memory at most\n", *out.device_memory_peak);
   fmt::print("root      {}\nseconds   load {:.2f}, prefill {:.3f}, decode {:.3f}, token check {:.3f}\n", out.root, worker.ready().load_seconds,
              out.prefill_seconds, out.decode_seconds, out.logits_seconds);
   if (o.replay.empty()) return;

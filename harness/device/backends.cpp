@@ -1,6 +1,7 @@
 // Finding and loading plug-ins.
 #include <dlfcn.h>
 #include <fmt/format.h>
+#include <fmt/ranges.h>
 
 #include <algorithm>
 #include <cstdlib>
@@ -9,6 +10,7 @@
 
 #include "base/text.hpp"
 #include "device/device.hpp"
+#include "device/device_id.hpp"
 #include "device/plugin_error.hpp"
 
 namespace concord {
@@ -50,8 +52,8 @@ std::vector<std::string> plugin_files(const std::string& folder) {
 
 // NULL entries, a short table or another version: the reason why a table cannot be used, or empty.
 std::string table_fault(const concord_backend* t) {
-  if (t->struct_size < sizeof(concord_backend))
-    return fmt::format("its table has {} bytes, expected at least {}", t->struct_size, sizeof(concord_backend));
+  if (t->struct_size < CONCORD_BACKEND_SIZE_2_0)  // what came later is optional, entry by entry
+    return fmt::format("its table has {} bytes, expected at least {}", t->struct_size, CONCORD_BACKEND_SIZE_2_0);
   if (t->abi_major != CONCORD_ABI_MAJOR)
     return fmt::format("it was built for ABI {}.{}, this program speaks {}.{}", t->abi_major, t->abi_minor,
                        CONCORD_ABI_MAJOR, CONCORD_ABI_MINOR);
@@ -159,12 +161,13 @@ void Backends::add(const concord_backend& table, const std::string& path) {
   }
 }
 
-Result<std::size_t> Backends::find(const std::string& id) const {
+Result<std::size_t> Backends::find(const std::string& name) const {
+  std::vector<std::string> ids;
+  for (const DeviceFacts& d : devices_) ids.push_back(d.id);
+  const std::string id = expand_device_id(name, ids);
   const DeviceFacts* refused = nullptr;
-  std::string known;
   for (std::size_t i = 0; i < devices_.size(); ++i) {
     const DeviceFacts& d = devices_[i];
-    known += (known.empty() ? "" : ", ") + d.id;
     if (d.id != id && d.backend != id) continue;
     if (d.available) return i;
     if (!refused || d.id == id) refused = &d;
@@ -173,8 +176,9 @@ Result<std::size_t> Backends::find(const std::string& id) const {
   if (refused)
     return fail(ErrorKind::kMissingDevice, "device.unavailable",
                 fmt::format("device {} is not available: {}", refused->id, refused->why));
-  return fail(ErrorKind::kMissingDevice, "device.unknown",
-              fmt::format("no device '{}'; found: {}", printable(id), known.empty() ? "none" : known));
+  return fail(
+      ErrorKind::kMissingDevice, "device.unknown",
+      fmt::format("no device '{}'; found: {}", printable(name), ids.empty() ? "none" : fmt::to_string(fmt::join(ids, ", "))));
 }
 
 Result<std::string> Backends::resolve(const std::string& id) const {

@@ -77,6 +77,26 @@ Weight::~Weight() {
   if (weight_) table_->weight_destroy(device_, weight_);
 }
 
+Stream& Stream::operator=(Stream&& o) noexcept {
+  if (this == &o) return *this;
+  if (stream_) table_->stream_destroy(device_, stream_);
+  table_ = o.table_, device_ = o.device_, stream_ = std::exchange(o.stream_, nullptr);
+  return *this;
+}
+Stream::~Stream() {
+  if (stream_) table_->stream_destroy(device_, stream_);
+}
+
+HostBlock& HostBlock::operator=(HostBlock&& o) noexcept {
+  if (this == &o) return *this;
+  if (bytes_.data()) table_->host_destroy(device_, bytes_.data());
+  table_ = o.table_, device_ = o.device_, bytes_ = std::exchange(o.bytes_, {});
+  return *this;
+}
+HostBlock::~HostBlock() {
+  if (bytes_.data()) table_->host_destroy(device_, bytes_.data());
+}
+
 Device::Device(Device&& o) noexcept { *this = std::move(o); }
 Device& Device::operator=(Device&& o) noexcept {
   if (this == &o) return *this;
@@ -110,8 +130,12 @@ Status Device::upload(const Buffer& to, std::uint64_t offset, std::span<const st
 }
 
 Status Device::download(const Buffer& from, std::uint64_t offset, std::span<std::byte> to) {
+  return download_on(nullptr, from, offset, to);
+}
+
+Status Device::download_on(concord_stream* stream, const Buffer& from, std::uint64_t offset, std::span<std::byte> to) {
   concord_error err = blank_error();
-  const concord_status status = table_->download(device_, nullptr, from.get(), offset, to.data(), to.size(), &err);
+  const concord_status status = table_->download(device_, stream, from.get(), offset, to.data(), to.size(), &err);
   if (status != CONCORD_OK) return std::unexpected(plugin_error(status, err, facts_.id));
   return {};
 }
@@ -175,11 +199,87 @@ Status Device::run(const concord_call& call, concord_witness& witness) {
   return {};
 }
 
-Status Device::synchronize() {
+Status Device::synchronize() { return synchronize_on(nullptr); }
+Status Device::synchronize(const Stream& stream) { return synchronize_on(stream.get()); }
+
+Status Device::synchronize_on(concord_stream* stream) {
   concord_error err = blank_error();
-  const concord_status status = table_->synchronize(device_, nullptr, &err);
+  const concord_status status = table_->synchronize(device_, stream, &err);
   if (status != CONCORD_OK) return std::unexpected(plugin_error(status, err, facts_.id));
   return {};
+}
+
+bool Device::has_host_memory() const {
+  return optional_entry(*table_, &concord_backend::host_create) && optional_entry(*table_, &concord_backend::host_destroy);
+}
+
+bool Device::copies_beside_work() const {
+  return has_host_memory() && optional_entry(*table_, &concord_backend::stream_wait);
+}
+
+Result<Stream> Device::create_stream() {
+  concord_error err = blank_error();
+  Stream stream;
+  const concord_status status = table_->stream_create(device_, &stream.stream_, &err);
+  if (status != CONCORD_OK) {
+    stream.stream_ = nullptr;
+    return std::unexpected(plugin_error(status, err, facts_.id + ": creating a stream"));
+  }
+  stream.table_ = table_, stream.device_ = device_;
+  return stream;
+}
+
+Result<HostBlock> Device::allocate_host(std::uint64_t bytes) {
+  if (!has_host_memory())
+    return fail(ErrorKind::kUnsupported, "device.unsupported", facts_.id + " has no page-locked host memory");
+  concord_error err = blank_error();
+  void* host = nullptr;
+  const concord_status status = table_->host_create(device_, bytes, &host, &err);
+  const std::string what = fmt::format("{}: allocating {} bytes of page-locked host memory", facts_.id, bytes);
+  if (status != CONCORD_OK) return std::unexpected(plugin_error(status, err, what));
+  if (!host) return fail(ErrorKind::kInternal, "device.failed", what + " succeeded and gave none");
+  HostBlock block;
+  block.table_ = table_, block.device_ = device_, block.bytes_ = {static_cast<std::byte*>(host), bytes};
+  return block;
+}
+
+Status Device::download_async(const Buffer& from, std::uint64_t offset, std::span<std::byte> to, const Stream& stream) {
+  return download_on(stream.get(), from, offset, to);
+}
+
+Status Device::order(concord_stream* waiting, concord_stream* awaited) {
+  const auto stream_wait = optional_entry(*table_, &concord_backend::stream_wait);
+  if (!stream_wait) return fail(ErrorKind::kUnsupported, "device.unsupported", facts_.id + " does not order its streams");
+  concord_error err = blank_error();
+  const concord_status status = stream_wait(device_, waiting, awaited, &err);
+  if (status != CONCORD_OK) return std::unexpected(plugin_error(status, err, facts_.id));
+  return {};
+}
+Status Device::wait_for_default(const Stream& waiting) { return order(waiting.get(), nullptr); }
+Status Device::default_waits_for(const Stream& awaited) { return order(nullptr, awaited.get()); }
+
+bool Device::has_weight_digest() const { return optional_entry(*table_, &concord_backend::weight_digest) != nullptr; }
+
+Result<std::optional<std::array<std::byte, 32>>> Device::weight_digest(const Weight& weight) {
+  const auto digest_of = optional_entry(*table_, &concord_backend::weight_digest);
+  if (!digest_of) return std::nullopt;
+  concord_error err = blank_error();
+  std::array<std::byte, 32> digest{};
+  const concord_status status =
+      digest_of(device_, weight.get(), reinterpret_cast<std::uint8_t*>(digest.data()), &err);
+  if (status == CONCORD_UNSUPPORTED) return std::nullopt;
+  if (status != CONCORD_OK) return std::unexpected(plugin_error(status, err, facts_.id + ": digest of a weight"));
+  return digest;
+}
+
+std::optional<DeviceMemory> Device::memory() {
+  const auto memory_of = optional_entry(*table_, &concord_backend::memory);
+  if (!memory_of) return std::nullopt;
+  concord_error err = blank_error();
+  concord_memory memory{};
+  memory.struct_size = sizeof memory;
+  if (memory_of(device_, &memory, &err) != CONCORD_OK) return std::nullopt;
+  return DeviceMemory{memory.now, memory.peak};
 }
 
 const char* op_name(std::uint32_t op) {

@@ -28,8 +28,8 @@ TEST(Loader, EveryBadPluginIsListedWithItsReason) {
   EXPECT_TRUE(b.devices().empty());
   EXPECT_EQ(b.failures().size(), 7u);
   EXPECT_THAT(failure_of(b, "no_entry"), HasSubstr("concord_backend_entry"));
-  EXPECT_THAT(failure_of(b, "major"), HasSubstr("built for ABI 3.0, this program speaks 2.0"));
-  EXPECT_THAT(failure_of(b, "null"), HasSubstr("refused ABI 2.0 of this program: plug-in serves ABI 7.3"));
+  EXPECT_THAT(failure_of(b, "major"), HasSubstr("built for ABI 3.1, this program speaks 2.1"));
+  EXPECT_THAT(failure_of(b, "null"), HasSubstr("refused ABI 2.1 of this program: plug-in serves ABI 7.3"));
   EXPECT_THAT(failure_of(b, "null_silent"), HasSubstr("no reason given"));
   EXPECT_THAT(failure_of(b, "small"), HasSubstr("64 bytes, expected at least"));
   EXPECT_THAT(failure_of(b, "empty_entry"), HasSubstr("empty entry"));
@@ -178,6 +178,24 @@ TEST_F(Ownership, CallsAreWitnessed) {
   EXPECT_EQ(d.kernels().size(), 3u);
   EXPECT_EQ(d.fallbacks(), 3u) << "a fallback is not forgotten";
   EXPECT_EQ(d.determinism(), CONCORD_RUN_TO_RUN_VARYING) << "the weakest class so far";
+}
+
+// The last entries are optional, and a table of ABI 2.0 ends before them: what lies behind it in memory is not theirs.
+TEST(OlderTable, IsServedWithoutWhatItDoesNotHave) {
+  const Backends b = Backends::discover({kPlugins + "/older"});
+  EXPECT_TRUE(b.failures().size() == 1 && b.failures()[0].why.find("device 3") != std::string::npos) << "its table is accepted";
+  auto d = b.open("fake:0");
+  ASSERT_TRUE(d.has_value()) << d.error().message;
+  EXPECT_FALSE(d->has_host_memory());
+  EXPECT_FALSE(d->copies_beside_work());
+  EXPECT_FALSE(d->has_weight_digest());
+  EXPECT_FALSE(d->memory().has_value());
+  EXPECT_EQ(d->allocate_host(64).error().code, "device.unsupported");
+  const Stream none;
+  EXPECT_EQ(d->default_waits_for(none).error().code, "device.unsupported");
+  concord_weight_desc desc{};
+  const Weight w = *d->create_weight(desc);
+  EXPECT_EQ(*d->weight_digest(w), std::nullopt);
 }
 
 TEST_F(Ownership, AnOperatorWithoutWitnessOrMessageIsAnError) {

@@ -47,6 +47,10 @@ constexpr PluginCheck kChecks[] = {
     {"witness", "each call that succeeds says what ran; the witness may be NULL or shorter", plugin_check::check_witness, false, true},
     {"bad-calls", "malformed calls are refused with a message, and outputs stay as they were", plugin_check::check_bad_calls, false, true},
     {"call-leaks", "calls give everything back, accepted or refused", plugin_check::check_call_leaks, false, true},
+    {"host-memory", "page-locked memory, where offered, is copied to and from bit for bit, and given back", plugin_check::check_host_memory, false, true},
+    {"stream-order", "streams, where they can be ordered, wait for each other and for the default stream", plugin_check::check_stream_order, false, true},
+    {"weight-digest", "digests of weights, where offered, are those of docs/weight-digest.md", plugin_check::check_weight_digest, false, true},
+    {"memory", "memory in use, where counted, comes back and stays below its peak", plugin_check::check_memory, false, true},
 };
 // clang-format on
 

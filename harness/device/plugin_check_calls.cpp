@@ -203,7 +203,10 @@ void wrong_indices(Probe& p, const Opened& d, PreparedCall& prepared, const std:
     call.in[i].buffer = indices.get();
     p.at(fmt::format("{}: run with the index -1", what));
     const concord_status s = run(p, d, call, nullptr, nullptr);
-    if (s == CONCORD_OK) p.warn(what + ": an index of -1 is not refused");
+    const concord_status late = p.table().synchronize(d.get(), nullptr, nullptr);
+    if (s == CONCORD_OK && late == CONCORD_OK) p.warn(what + ": an index of -1 is not refused");
+    p.expect(s != CONCORD_OK || late == CONCORD_OK || late == CONCORD_INVALID,
+             fmt::format("{}: run with the index -1: synchronize says {}, expected INVALID", what, status_name(late)));
   }
 }
 
@@ -319,6 +322,7 @@ void check_call_leaks(Probe& p) {
         concord_error err{};
         err.struct_size = sizeof err;
         run(p, d, wrong, nullptr, &err);
+        p.works(what + ": synchronize", [&](concord_error* e) { return p.table().synchronize(d.get(), nullptr, e); });
       });
     });
   });

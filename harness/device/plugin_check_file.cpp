@@ -43,8 +43,8 @@ void check_load(Probe& p) {
 void check_table(Probe& p) {
   if (!p.load()) return;
   const concord_backend& t = p.table();
-  if (!p.expect(t.struct_size >= sizeof(concord_backend),
-                fmt::format("its table has {} bytes, expected at least {}", t.struct_size, sizeof(concord_backend))))
+  if (!p.expect(t.struct_size >= CONCORD_BACKEND_SIZE_2_0,
+                fmt::format("its table has {} bytes, expected at least {}", t.struct_size, CONCORD_BACKEND_SIZE_2_0)))
     return;
   p.expect(t.abi_major == CONCORD_ABI_MAJOR,
            fmt::format("its table says ABI {}.{}, this program asked for {}.{}", t.abi_major, t.abi_minor,
@@ -126,7 +126,7 @@ void check_entry_twice(Probe& p) {
   p.at("concord_backend_entry for the second time");
   const concord_backend* again = p.entry()(CONCORD_ABI_MAJOR, CONCORD_ABI_MINOR, nullptr);
   if (!p.expect(again != nullptr, "the second call of the entry gives no table")) return;
-  p.expect(again->struct_size >= sizeof(concord_backend) && again->run && again->device_info,
+  p.expect(again->struct_size == p.table().struct_size && again->run && again->device_info,
            "the second table is not complete");
   p.at("device_count of the second table");
   const std::uint32_t count = again->device_count();

@@ -31,4 +31,10 @@ void check_witness(Probe& p);
 void check_bad_calls(Probe& p);
 void check_call_leaks(Probe& p);
 
+// plugin_check_later.cpp: what a table may have since ABI 2.1
+void check_host_memory(Probe& p);
+void check_stream_order(Probe& p);
+void check_weight_digest(Probe& p);
+void check_memory(Probe& p);
+
 }  // namespace concord::plugin_check

@@ -21,7 +21,8 @@ Result<CaptureSink> CaptureSink::to_file(const std::filesystem::path& path, Capt
                .submit = [queue](std::int64_t, const HiddenBlock&) -> Status {
                  queue->submit();
                  return {};
-               }};
+               },
+               .part = [queue](std::int64_t first, std::int64_t rows) { return queue->part(first, rows); }};
   return out;
 }
 

@@ -43,9 +43,11 @@ Result<CaptureHeader> make_header(const Device& device, const LoadedModel& model
   return h;
 }
 
-OrderedJson run_provenance(const Device& device, const RunOutcome& outcome) {
+OrderedJson run_provenance(const Device& device, const LoadedModel& model, const RunOutcome& outcome) {
   OrderedJson p = provenance();
   p["device"] = device_json(device.facts());
+  p["device_weights"] = to_json(model.device_check());
+  if (outcome.device_memory_peak) p["device_memory_peak"] = *outcome.device_memory_peak;
   p["kernels"] = device.kernels();
   p["fallbacks"] = device.fallbacks();
   p["seconds"] = {{"prefill", outcome.prefill_seconds}, {"decode", outcome.decode_seconds}, {"logits", outcome.logits_seconds}};
@@ -95,13 +97,21 @@ Status check_tokens(Decoder& decoder, const RunRequest& r, std::span<const std::
   return {};
 }
 
-Status finish(CaptureSink& capture, const Device& device, RunOutcome& out) {
-  CONCORD_TRY(const Sha256 root, capture.finish(out.tokens, run_provenance(device, out)));
+Status finish(CaptureSink& capture, Device& device, const LoadedModel& model, RunOutcome& out) {
+  if (const auto memory = device.memory()) out.device_memory_peak = memory->peak;
+  CONCORD_TRY(const Sha256 root, capture.finish(out.tokens, run_provenance(device, model, out)));
   out.root = hex(root);
   return {};
 }
 
 }  // namespace
+
+OrderedJson to_json(const DeviceWeightCheck& check) {
+  return {{"digests", check.offered ? "computed by this device" : "not offered by this device"},
+          {"digests_checked", check.digests},
+          {"matrices", check.matrices},
+          {"vectors_read_back", check.vectors}};
+}
 
 Result<RunOutcome> run_prover(Device& device, const LoadedModel& model, const RunRequest& r, const std::atomic<bool>& stop) {
   CONCORD_TRY(const CaptureHeader header, make_header(device, model, r, "prover"));
@@ -121,7 +131,7 @@ Result<RunOutcome> run_prover(Device& device, const LoadedModel& model, const Ru
   const Stopwatch decode_time;
   CONCORD_CHECK(decode(lanes, r, capture.sink(), stop, out));
   out.decode_seconds = decode_time.seconds();
-  CONCORD_CHECK(finish(capture, device, out));
+  CONCORD_CHECK(finish(capture, device, model, out));
   return out;
 }
 
@@ -145,7 +155,7 @@ Result<RunOutcome> run_verifier(Device& device, const LoadedModel& model, const 
     return {};
   }));
   out.prefill_seconds = total.seconds() - out.logits_seconds;
-  CONCORD_CHECK(finish(capture, device, out));
+  CONCORD_CHECK(finish(capture, device, model, out));
   return out;
 }
 

@@ -3,6 +3,7 @@
 #include <atomic>
 #include <cstdint>
 #include <filesystem>
+#include <optional>
 #include <string>
 #include <vector>
 
@@ -33,7 +34,11 @@ struct RunOutcome {
   std::string root;                      // Merkle root, hex
   double prefill_seconds = 0, decode_seconds = 0, logits_seconds = 0;  // wall clock; logits: the verifier's token check
   std::uint64_t buffer_bytes = 0;
+  std::optional<std::uint64_t> device_memory_peak;  // most device memory since the worker opened the device [bytes]; where it is counted
 };
+
+// How far it is known that a device holds the weights it was given, for records and people.
+OrderedJson to_json(const DeviceWeightCheck& check);
 
 // Prefill, then decode one token at a time with the KV cache. Stops between tokens when `stop` is set (error run.interrupted, no file left).
 Result<RunOutcome> run_prover(Device& device, const LoadedModel& model, const RunRequest& request, const std::atomic<bool>& stop);

@@ -46,6 +46,7 @@ Result<std::unique_ptr<Worker>> Worker::start(const std::string& program, const 
   CONCORD_TRY(const std::int64_t bytes, f.integer("weight_bytes", 0));
   ready.weight_bytes = static_cast<std::uint64_t>(bytes);
   ready.device = f.raw("device");
+  ready.device_weights = f.raw("device_weights");
   return worker;
 }
 

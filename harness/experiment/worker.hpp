@@ -30,7 +30,8 @@ struct WorkerReady {
   std::string weights_digest, source_digest;
   double load_seconds = 0;
   std::uint64_t weight_bytes = 0;
-  Json device;  // device_json()
+  Json device;          // device_json()
+  Json device_weights;  // to_json(DeviceWeightCheck)
 };
 
 // The parent's side. Killed by the destructor.

@@ -74,7 +74,8 @@ Json to_json(const RunOutcome& o) {
           {"prefill_seconds", o.prefill_seconds},
           {"decode_seconds", o.decode_seconds},
           {"logits_seconds", o.logits_seconds},
-          {"buffer_bytes", o.buffer_bytes}};
+          {"buffer_bytes", o.buffer_bytes},
+          {"device_memory_peak", o.device_memory_peak ? Json(*o.device_memory_peak) : Json()}};
 }
 
 Result<RunOutcome> outcome_from_json(const Json& json) {
@@ -98,6 +99,10 @@ Result<RunOutcome> outcome_from_json(const Json& json) {
   CONCORD_TRY(o.logits_seconds, f.number("logits_seconds"));
   CONCORD_TRY(const std::int64_t bytes, f.integer("buffer_bytes", 0));
   o.buffer_bytes = static_cast<std::uint64_t>(bytes);
+  if (json.contains("device_memory_peak") && !json["device_memory_peak"].is_null()) {
+    CONCORD_TRY(const std::int64_t peak, f.integer("device_memory_peak", 0));
+    o.device_memory_peak = static_cast<std::uint64_t>(peak);
+  }
   return o;
 }
 

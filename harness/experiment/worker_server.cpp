@@ -43,7 +43,8 @@ Result<Loaded> load(const WorkerKey& key, int out_fd) {
                {"source_digest", out.model->source_digest()},
                {"load_seconds", seconds},
                {"weight_bytes", out.model->weight_bytes()},
-               {"device", device_json(out.device->facts())}};
+               {"device", device_json(out.device->facts())},
+               {"device_weights", to_json(out.model->device_check())}};
   return out;
 }
 

@@ -50,6 +50,10 @@ Status Decoder::allocate() {
   for (const auto& [target, elements, dtype] : plan) {
     CONCORD_TRY(*target, buffer(elements, dtype));
   }
+  if (device_->copies_beside_work()) {
+    CONCORD_TRY(middle_, buffer(max_step_ * s.hidden, act));
+    copies_.emplace(max_step_, static_cast<std::uint64_t>(s.hidden) * dtype_bits(act) / 8, sequences_);
+  }
   for (std::int64_t i = 0; i < s.layers; ++i) {
     const std::int64_t cache_rows = sequences_ * capacity_;
     CONCORD_TRY(k_cache_.emplace_back(), buffer(cache_rows * kv_width, kv));
@@ -99,15 +103,15 @@ Status Decoder::norm(const Buffer& x, const Buffer& gain, const Buffer& y, std::
   return device_->run(c);
 }
 
-Status Decoder::linear(const Buffer& x, const Weight& weight, const Buffer& bias, const Buffer& y, std::int64_t rows,
-                       std::int64_t in, std::int64_t out, std::uint32_t flag) {
+Status Decoder::linear(const Buffer& x, const Weight& weight, const Buffer& bias, const Buffer& z, const Buffer& y,
+                       std::int64_t rows, std::int64_t in, std::int64_t out, std::uint32_t flag) {
   concord_call c = call(CONCORD_OP_MATMUL);
   c.n_in = flag ? 3 : bias.size() > 0 ? 2 : 1, c.n_out = 1;
   c.in[0] = activations(x, {rows, in});
   if (bias.size() > 0) c.in[1] = tensor_of(DType::kF32, {out}, bias);
   c.weight = weight.get();
   c.out[0] = activations(y, {rows, out});
-  if (flag) c.in[2] = c.out[0], c.flags = flag;
+  if (flag) c.in[2] = activations(z, {rows, out}), c.flags = flag;
   return device_->run(c);
 }
 
@@ -178,21 +182,25 @@ Status Decoder::attention_block(std::size_t layer, std::int64_t rows) {
   CONCORD_CHECK(rotate(k_, rows, s.kv_heads));
   CONCORD_CHECK(append_to_cache(layer, rows));
   CONCORD_CHECK(attend(layer, rows));
-  return linear(attended_, w.o, w.o_bias, x_, rows, q_width, s.hidden, CONCORD_PLUS);
+  return linear(attended_, w.o, w.o_bias, x_, middle(), rows, q_width, s.hidden, CONCORD_PLUS);
 }
 
 Status Decoder::mlp_block(std::size_t layer, std::int64_t rows) {
   const ModelSpec& s = model_->spec();
   const LayerWeights& w = model_->layers()[layer];
-  CONCORD_CHECK(norm(x_, w.post_norm, normed_, rows, s.hidden));
+  CONCORD_CHECK(norm(middle(), w.post_norm, normed_, rows, s.hidden));
   CONCORD_CHECK(linear(normed_, w.gate, w.gate_bias, gate_, rows, s.hidden, s.intermediate));
   CONCORD_CHECK(linear(normed_, w.up, w.up_bias, gate_, rows, s.hidden, s.intermediate, CONCORD_GATED));
-  return linear(gate_, w.down, w.down_bias, x_, rows, s.intermediate, s.hidden, CONCORD_PLUS);
+  if (copies_) {
+    CONCORD_CHECK(copies_->before_overwrite(*device_));  // the states before this layer may still be on their way
+  }
+  return linear(gate_, w.down, w.down_bias, middle(), x_, rows, s.intermediate, s.hidden, CONCORD_PLUS);
 }
 
 Status Decoder::emit(const HiddenSink* sink, std::int64_t layer, const Buffer& from, std::int64_t start, std::int64_t first_row,
                      std::int64_t rows) {
   if (!sink || !sink->wants(layer)) return {};
+  if (copies_) return copies_->copy(*device_, *sink, layer, from, start, first_row, rows);
   const auto row = static_cast<std::uint64_t>(model_->spec().hidden) * dtype_bits(model_->precision().activations) / 8;
   for (std::int64_t at = start; at < start + rows;) {
     CONCORD_TRY(const HiddenBlock block, sink->open(layer, at, start + rows - at));
@@ -205,6 +213,9 @@ Status Decoder::emit(const HiddenSink* sink, std::int64_t layer, const Buffer& f
 }
 
 Status Decoder::emit(std::span<const DecoderStep> steps, std::int64_t layer, const Buffer& from) {
+  if (copies_) {
+    CONCORD_CHECK(copies_->next_layer(*device_));
+  }
   std::int64_t row = 0;
   for (const DecoderStep& step : steps) {
     const auto rows = static_cast<std::int64_t>(step.tokens.size());
@@ -250,11 +261,23 @@ Status Decoder::place(std::span<const DecoderStep> steps, std::int64_t rows) {
 }
 
 Status Decoder::forward(std::span<const DecoderStep> steps) {
-  const ModelSpec& s = model_->spec();
   CONCORD_CHECK(check(steps));
   std::int64_t rows = 0;
-  for (const DecoderStep& step : steps) rows += static_cast<std::int64_t>(step.tokens.size());
+  bool watched = false;
+  for (const DecoderStep& step : steps) {
+    rows += static_cast<std::int64_t>(step.tokens.size());
+    watched = watched || step.sink;
+  }
   CONCORD_CHECK(place(steps, rows));
+  Status status = run_layers(steps, rows);
+  if (!copies_ || !watched) return status;
+  if (status) status = copies_->finish(*device_);
+  if (!status) copies_->abandon(*device_);
+  return status;
+}
+
+Status Decoder::run_layers(std::span<const DecoderStep> steps, std::int64_t rows) {
+  const ModelSpec& s = model_->spec();
   concord_call c = call(CONCORD_OP_EMBEDDING);
   c.n_in = 1, c.n_out = 1;
   c.in[0] = tensor_of(DType::kI32, {rows}, ids_);
@@ -271,6 +294,18 @@ Status Decoder::forward(std::span<const DecoderStep> steps) {
   }
   CONCORD_CHECK(norm(x_, model_->final_norm(), normed_, rows, s.hidden));
   return emit(steps, s.layers, normed_);
+}
+
+// Grows to what was asked for at most, and stays.
+Result<std::span<std::byte>> Decoder::logits_memory(std::size_t bytes) {
+  if (!device_->has_host_memory()) {
+    staging_.resize(std::max(staging_.size(), bytes));
+    return std::span(staging_).first(bytes);
+  }
+  if (logits_block_.bytes().size() < bytes) {
+    CONCORD_TRY(logits_block_, device_->allocate_host(bytes));
+  }
+  return logits_block_.bytes().first(bytes);
 }
 
 Result<std::vector<float>> Decoder::logits(std::int64_t first, std::int64_t count) {
@@ -295,9 +330,10 @@ Status Decoder::logits(std::int64_t first, std::int64_t count, std::span<float> 
     c.out[0] = activations(logits_, {rows, s.vocab});
     CONCORD_CHECK(device_->run(c));
     const auto part = out.subspan(static_cast<std::size_t>(done * s.vocab), static_cast<std::size_t>(rows * s.vocab));
-    staging_.resize(part.size() * width);
-    CONCORD_CHECK(device_->download(logits_, 0, staging_));
-    convert_floats(act, staging_.data(), DType::kF32, std::as_writable_bytes(part).data(), part.size());
+    CONCORD_TRY(const std::span<std::byte> memory, logits_memory(part.size() * width));
+    CONCORD_CHECK(device_->download(logits_, 0, memory));
+    CONCORD_CHECK(device_->synchronize());  // a copy into page-locked memory need not wait, nor say what went wrong before it
+    convert_floats(act, memory.data(), DType::kF32, std::as_writable_bytes(part).data(), part.size());
     done += rows;
   }
   return {};

@@ -1,29 +1,16 @@
 // The decoder-only transformer as a sequence of backend operators. One implementation for every device; the device decides how an operator is computed.
 #pragma once
 #include <cstdint>
-#include <functional>
+#include <optional>
 #include <span>
 #include <vector>
 
 #include "device/device.hpp"
+#include "model/hidden_copies.hpp"
+#include "model/hidden_sink.hpp"
 #include "model/loaded_model.hpp"
 
 namespace concord {
-
-// Room for the states of one layer at positions first_position + r, r < rows: rows * hidden elements of the activations' dtype.
-struct HiddenBlock {
-  std::int64_t first_position = 0, rows = 0;
-  std::span<std::byte> bytes;
-};
-
-// Receives the hidden states of one step while the model runs. `layer` follows Hugging Face: 0 is the embedding output, i the residual stream after
-// layer i, the last one (spec.layers) is after the final norm. The sink hands out the memory, so that states are copied once, from the device to where
-// they are needed: open() gives the next part of the step that is wanted (rows 0: no more of this layer), submit() follows when it is filled.
-struct HiddenSink {
-  std::function<bool(std::int64_t layer)> wants;
-  std::function<Result<HiddenBlock>(std::int64_t layer, std::int64_t first_position, std::int64_t rows)> open;
-  std::function<Status(std::int64_t layer, const HiddenBlock& block)> submit;
-};
 
 // One sequence's part of a forward pass: `tokens` at positions start, start + 1, ... of sequence `sequence`.
 struct DecoderStep {
@@ -40,7 +27,8 @@ class Decoder {
   static Result<Decoder> create(Device& device, const LoadedModel& model, std::int64_t capacity, std::int64_t max_step, std::int64_t sequences = 1);
 
   // Runs every step's tokens against everything cached before its start (the cache beyond is overwritten), so that prefill, chunked prefill, decode
-  // and batches of them are the same call. A sequence may come once in a call. Errors: decoder.bad_step, and the device's.
+  // and batches of them are the same call. A sequence may come once in a call. Where a step has a sink, everything is computed and handed over when this
+  // returns; without one a device may still be at work, and logits() or Device::synchronize() wait for it. Errors: decoder.bad_step, and the device's.
   Status forward(std::span<const DecoderStep> steps);
   Status forward(std::span<const std::int32_t> tokens, std::int64_t start, const HiddenSink* sink = nullptr) {
     const DecoderStep step{tokens, start, 0, sink};
@@ -65,15 +53,23 @@ class Decoder {
   Status norm(const Buffer& x, const Buffer& gain, const Buffer& y, std::int64_t rows, std::int64_t width);
   // flag 0: y = x W^T + bias; CONCORD_PLUS and CONCORD_GATED: added to y, or gated by it.
   Status linear(const Buffer& x, const Weight& weight, const Buffer& bias, const Buffer& y, std::int64_t rows, std::int64_t in, std::int64_t out,
-                std::uint32_t flag = 0);
+                std::uint32_t flag = 0) {
+    return linear(x, weight, bias, y, y, rows, in, out, flag);
+  }
+  Status linear(const Buffer& x, const Weight& weight, const Buffer& bias, const Buffer& z, const Buffer& y, std::int64_t rows, std::int64_t in,
+                std::int64_t out, std::uint32_t flag);  // z: what is added to or gated
   Status rotate(const Buffer& x, std::int64_t rows, std::int64_t heads);
   Status append_to_cache(std::size_t layer, std::int64_t rows);
   Status attend(std::size_t layer, std::int64_t rows);
   Status check(std::span<const DecoderStep> steps) const;
   Status place(std::span<const DecoderStep> steps, std::int64_t rows);
+  Status run_layers(std::span<const DecoderStep> steps, std::int64_t rows);
   Status emit(std::span<const DecoderStep> steps, std::int64_t layer, const Buffer& from);
   Status emit(const HiddenSink* sink, std::int64_t layer, const Buffer& from, std::int64_t start, std::int64_t first_row, std::int64_t rows);
   Result<Buffer> buffer(std::int64_t elements, DType dtype);
+  Result<std::span<std::byte>> logits_memory(std::size_t bytes);
+  // Where the sum after the attention goes: a second buffer where x_ is still being copied, else x_ itself.
+  const Buffer& middle() const { return middle_.size() > 0 ? middle_ : x_; }
   concord_tensor activations(const Buffer& b, std::initializer_list<std::int64_t> dims) const;
   concord_call call(concord_op op) const;
 
@@ -82,10 +78,12 @@ class Decoder {
   std::int64_t capacity_ = 0, max_step_ = 0, sequences_ = 1, last_rows_ = 0;
   std::uint64_t buffer_bytes_ = 0;
   Buffer ids_, positions_, rows_, cos_, sin_;                                  // rows_: where each token goes in the cache
-  Buffer x_, normed_, q_, k_, v_, attended_, gate_, logits_;  // [max_step, ...]
+  Buffer x_, middle_, normed_, q_, k_, v_, attended_, gate_, logits_;          // [max_step, ...]; middle_ only with copies_
   std::vector<Buffer> k_cache_, v_cache_;                                      // per layer [sequences * capacity, kv_heads, head_dim]
   std::vector<Buffer> k_scale_, v_scale_;                                      // int8 caches: per layer [sequences * capacity, kv_heads]
-  std::vector<std::byte> staging_;                                             // host copy of one step's logits
+  HostBlock logits_block_;                                                     // host copy of one step's logits, page-locked
+  std::vector<std::byte> staging_;                                             // the same where the device has no such memory
+  std::optional<HiddenCopies> copies_;                                         // where the device copies beside its work
   std::vector<std::int32_t> host_ids_, host_positions_, host_rows_;
 };
 

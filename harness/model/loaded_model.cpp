@@ -11,6 +11,8 @@
 #include <mutex>
 #include <utility>
 
+#include "digest/weight_tree.hpp"
+
 namespace concord {
 namespace {
 
@@ -21,7 +23,7 @@ struct Prepared {
   QuantizedMatrix matrix;            // matrices; without data where the file's own bytes serve
   std::span<const std::byte> bytes;  // of a matrix: its data, wherever they lie
   std::vector<float> vector;         // gains and biases
-  Sha256 digest{}, source_digest{};
+  Sha256 digest{}, source_digest{}, tree_digest{};  // tree_digest: of a matrix, where the device offers its own
 };
 
 // Matrices that the device has copied, kept for their memory: to get fresh pages from the system costs about as much as
@@ -153,7 +155,19 @@ Slots make_slots(std::vector<LayerWeights>& layers, Weight& embedding, Weight& l
   return slots;
 }
 
-Status place(Device& device, const Prepared& p, DType activations, Slots& slots) {
+// What a device's own digest must be.
+Sha256 tree_digest_of(const Prepared& p) {
+  const concord_weight_desc desc = p.matrix.desc(CONCORD_F32);
+  return weight_tree_digest({.dtype = desc.dtype,
+                             .rows = static_cast<std::uint64_t>(desc.rows),
+                             .cols = static_cast<std::uint64_t>(desc.cols),
+                             .group = desc.group,
+                             .data = p.bytes,
+                             .scales = p.matrix.scales,
+                             .zeros = std::as_bytes(std::span<const std::uint8_t>(p.matrix.zeros))});
+}
+
+Status place(Device& device, Prepared& p, DType activations, Slots& slots, GivenWeights& given) {
   const std::string& name = p.expected->name;
   if (p.expected->matrix) {
     const auto slot = slots.weights.find(name);
@@ -161,13 +175,16 @@ Status place(Device& device, const Prepared& p, DType activations, Slots& slots)
     concord_weight_desc desc = p.matrix.desc(to_abi(activations));
     desc.data = p.bytes.data();
     CONCORD_TRY(*slot->second, device.create_weight(desc));
+    given.matrix(name, *slot->second, p.tree_digest);
     return {};
   }
   const auto slot = slots.vectors.find(name);
   if (slot == slots.vectors.end()) return fail(ErrorKind::kInternal, "model.no_slot", "no place for vector " + name);
   const auto bytes = std::as_bytes(std::span<const float>(p.vector));
   CONCORD_TRY(*slot->second, device.allocate(bytes.size()));
-  return device.upload(*slot->second, 0, bytes);
+  CONCORD_CHECK(device.upload(*slot->second, 0, bytes));
+  given.vector(name, *slot->second, p.vector);
+  return {};
 }
 
 using Batch = std::vector<const ExpectedTensor*>;
@@ -205,7 +222,7 @@ std::vector<Batch> make_batches(const std::vector<ExpectedTensor>& expected, con
 
 // A batch side by side. The first error in order wins, so that a message does not depend on timing.
 Result<std::vector<Prepared>> prepare(const Batch& batch, const Checkpoint& checkpoint, const HfTensors& tensors,
-                                      const RunPrecision& precision, Storage& storage) {
+                                      const RunPrecision& precision, Storage& storage, bool tree_digests) {
   std::vector<Prepared> out(batch.size());
   std::vector<Status> status(batch.size());
   tbb::parallel_for(std::size_t{0}, batch.size(), [&](std::size_t i) {
@@ -216,6 +233,7 @@ Result<std::vector<Prepared>> prepare(const Batch& batch, const Checkpoint& chec
         [&] {
           status[i] = p.expected->matrix ? prepare_matrix(checkpoint, tensors, precision_of(*p.expected, precision), storage, p)
                                          : prepare_vector(tensors, p);
+          if (tree_digests && status[i] && p.expected->matrix) p.tree_digest = tree_digest_of(p);
         },
         [&] {
           if (p.stored) p.source_digest = stored_digest(checkpoint, *p.stored);
@@ -252,17 +270,19 @@ Result<LoadedModel> LoadedModel::load(Device& device, const Checkpoint& checkpoi
   const std::uint64_t limit = batch_limit(expected, precision, progress.batch_bytes);
   const std::vector<Batch> batches = make_batches(expected, precision, limit);
   Storage storage(limit);
+  const bool digests_offered = device.has_weight_digest();
+  GivenWeights given;
   std::vector<NamedDigest> digests;
   std::map<const TensorInfo*, Sha256> source_digests;
-  Result<std::vector<Prepared>> next = prepare(batches[0], checkpoint, tensors, precision, storage);
+  Result<std::vector<Prepared>> next = prepare(batches[0], checkpoint, tensors, precision, storage, digests_offered);
   for (std::size_t i = 0; i < batches.size(); ++i) {
     CONCORD_TRY(std::vector<Prepared> batch, std::exchange(next, std::vector<Prepared>{}));
     tbb::task_group ahead;  // the next batch is prepared while this thread, and no other, talks to the device
     if (i + 1 < batches.size())
-      ahead.run([&] { next = prepare(batches[i + 1], checkpoint, tensors, precision, storage); });
+      ahead.run([&] { next = prepare(batches[i + 1], checkpoint, tensors, precision, storage, digests_offered); });
     Status placed;
     for (Prepared& p : batch) {
-      if (placed = place(device, p, precision.activations, slots); !placed) break;
+      if (placed = place(device, p, precision.activations, slots, given); !placed) break;
       digests.push_back({p.expected->name, p.digest});
       source_digests[p.stored] = p.source_digest;
       model.weight_bytes_ += running_bytes(p);
@@ -273,6 +293,7 @@ Result<LoadedModel> LoadedModel::load(Device& device, const Checkpoint& checkpoi
     CONCORD_CHECK(placed);
     if (progress.step) progress.step(digests.size(), expected.size());
   }
+  CONCORD_TRY(model.device_check_, given.check(device));
   model.weights_digest_ = hex(framed_model_digest(std::move(digests)));
   model.source_digest_ = model_digest(checkpoint, source_digests);
   return model;

@@ -9,6 +9,7 @@
 #include "checkpoint/checkpoint.hpp"
 #include "device/device.hpp"
 #include "digest/digest.hpp"
+#include "model/device_weights.hpp"
 #include "model/precision.hpp"
 #include "model/spec.hpp"
 
@@ -30,6 +31,7 @@ class LoadedModel {
  public:
   // Reads every tensor the specification expects, converts it to the precision, uploads it. The device must outlive the model; only the calling thread
   // uses it. Besides the weights only two batches of tensors are in memory (docs/models.md), and the checkpoint's pages are given back on the way.
+  // When all is uploaded, what the device holds is compared with what it was given (GivenWeights): error model.weights_differ_on_device.
   // Linear layers inside the blocks are quantised; embedding and lm_head keep RunPrecision::unquantized().
   static Result<LoadedModel> load(Device& device, const Checkpoint& checkpoint, const ModelSpec& spec,
                                   const RunPrecision& precision, const LoadProgress& progress = {});
@@ -41,6 +43,8 @@ class LoadedModel {
   const std::string& weights_digest() const { return weights_digest_; }
   // What source_digest() gives for the checkpoint, made while it was read.
   const std::string& source_digest() const { return source_digest_; }
+  // How far it is known that the device holds what it was given.
+  const DeviceWeightCheck& device_check() const { return device_check_; }
   std::uint64_t weight_bytes() const { return weight_bytes_; }  // in the running precision [bytes]
 
   const std::vector<LayerWeights>& layers() const { return layers_; }
@@ -53,6 +57,7 @@ class LoadedModel {
   RunPrecision precision_;
   std::string weights_digest_, source_digest_;
   std::uint64_t weight_bytes_ = 0;
+  DeviceWeightCheck device_check_;
   std::vector<LayerWeights> layers_;
   Weight embedding_, lm_head_;
   Buffer final_norm_;

@@ -129,6 +129,31 @@ TEST_F(Runs, AQuantisedProverIsCaughtAndAWrongExpectationIsRed) {
   EXPECT_NE(wrong.output.find("RED: 3 executed of 3 required, 0 as expected"), std::string::npos) << wrong.output;
 }
 
+// A device that runs out of memory costs its cases, by name, and nothing else: the worker that said so serves the next case.
+TEST_F(Runs, ADeviceOutOfMemoryIsOomAndNotACrash) {
+  const std::string folders = std::string(CONCORD_BINARY_DIR) + "/test_plugins/late:" + CONCORD_BINARY_DIR + "/bin";
+  const std::string arguments = "exp1 --backends late:all --workload suites/workloads/byte-prompts.json:short --out ";
+  ::setenv("CONCORD_BACKEND_PATH", folders.c_str(), 1);
+  ::setenv("CONCORD_TEST_LIMIT", "100000", 1);  // bytes: not enough for the weights
+  const Outcome out = concord("run " + arguments + at("small"));
+  ::unsetenv("CONCORD_TEST_LIMIT");
+  const Outcome whole = concord("run " + arguments + at("whole"));
+  ::unsetenv("CONCORD_BACKEND_PATH");
+  EXPECT_EQ(out.exit, 1) << out.output;
+  const auto read = [&](const std::string& name) {
+    std::ifstream in(at(name));
+    return std::string((std::istreambuf_iterator<char>(in)), {});
+  };
+  const std::string small = read("small/records.jsonl");
+  EXPECT_NE(small.find("\"status\":\"OOM\""), std::string::npos) << small;
+  EXPECT_NE(small.find("device.out_of_memory"), std::string::npos) << small;
+  EXPECT_EQ(small.find("CRASH"), std::string::npos) << small;
+  EXPECT_EQ(whole.exit, 0) << whole.output;
+  const std::string records = read("whole/records.jsonl");
+  EXPECT_NE(records.find("\"digests\":\"computed by this device\""), std::string::npos) << records.substr(0, 3000);
+  EXPECT_EQ(records.find("\"device_memory_peak\":{\"prover\":null"), std::string::npos);
+}
+
 TEST_F(Runs, UnsupportedCasesAreNeverCountedAsPassed) {
   std::ifstream in(kSource + "/suites/verification/exp1.json");
   std::string suite((std::istreambuf_iterator<char>(in)), {});

@@ -106,6 +106,17 @@ const Row kRows[] = {
     {"silent-refusal", "bad-calls", "FAIL", "without a message"},
     {"writes-then-refuses", "bad-calls", "FAIL", "wrote to its output"},
     {"call-leak", "call-leaks", "FAIL", "bytes on the heap"},
+    {"host-none", "host-memory", "FAIL", "gave no memory"},
+    {"host-huge-accepted", "host-memory", "FAIL", "OK, expected OUT_OF_MEMORY"},
+    {"host-leak", "host-memory", "FAIL", "bytes on the heap"},
+    {"host-half", "host-memory", "FAIL", "without the other"},
+    {"wait-null-refused", "stream-order", "FAIL", "stream_wait of the default stream for itself: INVALID"},
+    {"digest-constant", "weight-digest", "FAIL", "a bit changed and the digest did not"},
+    {"digest-other", "weight-digest", "FAIL", "by docs/weight-digest.md it is"},
+    {"memory-stays", "memory", "FAIL", "bytes in use before a buffer"},
+    {"memory-peak-below", "memory", "FAIL", "more than the peak"},
+    {"memory-forgets", "memory", "FAIL", "forgets"},
+    {"memory-ignores-buffers", "memory", "FAIL", "moved the memory in use by 0"},
     {"crash-at-exit", "load", "FAIL", "killed by SIGABRT (Aborted) at: the end of its process"},
 };
 // clang-format on
@@ -118,6 +129,29 @@ void expect_all_ok(const Report& r) {
   EXPECT_EQ(r.json["ok"], r.json["checks"].size()) << r.json.dump(1);
 }
 TEST(PluginCheck, ThePlugInWithoutAFaultPassesEveryCheck) { expect_all_ok(check(kChecked + "faulty.so")); }
+TEST(PluginCheck, ATableOfAbi20PassesEveryCheck) { expect_all_ok(check(kChecked + "faulty.so", "older")); }
+// Devices that are late in every way that is allowed fail nothing; those that do not wait, or change bits, do.
+TEST(PluginCheck, StreamsThatDoNotWaitAndBitsThatChangeAreSeen) {
+  const std::string late = std::string(CONCORD_BINARY_DIR) + "/test_plugins/late/libconcord_backend_late.so";
+  const Report right = check(late);
+  ASSERT_FALSE(right.json.is_discarded());
+  EXPECT_EQ(right.exit, 0) << right.json.dump(1);
+  EXPECT_EQ(right.of("stream-order", "verdict"), "ok");
+  const std::pair<const char*, const char*> rows[] = {{"late:deaf-default", "stream-order"},
+                                                      {"late:deaf-copies", "stream-order"},
+                                                      {"late:flips-weights", "weight-digest"},
+                                                      {"late:flips-buffers", "copies"}};
+  for (const auto& [device, name] : rows) {
+    ::setenv("CONCORD_TEST_WRONG", device, 1);
+    const Report wrong = check(late);
+    ::unsetenv("CONCORD_TEST_WRONG");
+    ASSERT_FALSE(wrong.json.is_discarded());
+    EXPECT_EQ(wrong.exit, 1) << device;
+    EXPECT_EQ(wrong.of(name, "verdict"), "FAIL") << device;
+    EXPECT_THAT(wrong.of(name, "detail"), HasSubstr(device));
+    EXPECT_THAT(wrong.of(name, "detail"), testing::Not(HasSubstr("late:all: "))) << device;
+  }
+}
 TEST(PluginCheck, TheReferencePassesEveryCheck) { expect_all_ok(check(kGood + "reference.so")); }
 TEST(PluginCheck, TheCpuBackendPassesEveryCheck) { expect_all_ok(check(kGood + "cpu.so")); }
 
@@ -139,7 +173,7 @@ TEST(PluginCheck, TablesThatCannotBeUsedCloseTheGate) {
       {"no_entry", {"load", "exports no concord_backend_entry"}},
       {"null", {"load", "plug-in serves ABI 7.3"}},
       {"null_silent", {"load", "without a message"}},
-      {"major", {"table", "ABI 3.0"}},
+      {"major", {"table", "ABI 3.1"}},
       {"small", {"table", "64 bytes"}},
       {"empty_entry", {"table", "no supports"}},
       {"no_name", {"table", "no name"}}};
@@ -160,7 +194,7 @@ TEST(PluginCheck, WithoutADeviceItIsNotGreen) {
   EXPECT_EQ(r.of("device-info", "verdict"), "ok");
   EXPECT_EQ(check(kChecked + "faulty.so", "none-available", "--allow-no-device").exit, 0);
   const Outcome said = concord("plugin-check " + kGood + "reference.so");
-  EXPECT_THAT(said.output, HasSubstr("GREEN: 21 executed of 21"));
+  EXPECT_THAT(said.output, HasSubstr("GREEN: 25 executed of 25"));
 }
 
 TEST(PluginCheck, WrongUseHasItsExitCode) {

@@ -26,7 +26,7 @@ inline std::string device_under_test() {
 }
 
 inline Backends& backends() {
-  static Backends all = Backends::discover({kBinaries});
+  static Backends all = Backends::discover({kBinaries, std::string(CONCORD_BINARY_DIR) + "/test_plugins/late"});
   return all;
 }
 

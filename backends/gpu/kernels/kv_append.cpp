@@ -1,5 +1,5 @@
-// Keys and values of new tokens into their rows of the caches, in the caches' own types. One launch: part 0 of the grid has the keys, part 1 the values, part 2 looks for rows
-// that are named twice.
+// Keys and values of new tokens into their rows of the caches, in the caches' own types. One launch: part 0 of the grid
+// has the keys, part 1 the values, part 2 looks for rows that are named twice.
 #include "gpu/kernels/rows.hpp"
 
 namespace CONCORD_GPU {
@@ -14,6 +14,12 @@ struct Append {
   std::int64_t limit;  // rows of the cache
   Fault* fault;
 };
+
+// The one of two that this part of the grid is about: an index would make the compiler put the arguments on the stack.
+template <class T>
+GPU_DEVICE T* of_part(T* const (&both)[2]) {
+  return block_y() == 0 ? both[0] : both[1];
+}
 
 // The cache row of token t, or -1 where there is none; `first` says who reports it.
 GPU_DEVICE std::int64_t row_of(const Append& a, std::uint64_t t, bool first) {
@@ -33,7 +39,8 @@ GPU_DEVICE void look_for_twins(const Append& a) {
   unsigned falls = 0;
   for (std::uint64_t t = std::uint64_t{thread()} + 1; t < a.tokens; t += threads()) falls |= a.rows[t] <= a.rows[t - 1];
   if (!Team<true>::reduce(falls, Or{})) return;
-  for (std::uint64_t t = std::uint64_t{block()} * threads() + thread(); t < a.tokens; t += std::uint64_t{blocks()} * threads())
+  for (std::uint64_t t = std::uint64_t{block()} * threads() + thread(); t < a.tokens;
+       t += std::uint64_t{blocks()} * threads())
     for (std::uint64_t i = 0; i < t; ++i)
       if (a.rows[i] == a.rows[t]) return report(a.fault, CONCORD_OP_KV_APPEND, 2, t, a.rows[t], 0);
 }
@@ -47,8 +54,8 @@ GPU_KERNEL GPU_BOUNDS(256) append(Append a) {
   for (std::uint64_t t = block(); t < a.tokens; t += blocks()) {
     const std::int64_t row = row_of(a, t, thread() == 0 && block_y() == 0);
     if (row < 0) continue;
-    const T* from = reinterpret_cast<const T*>(a.from[block_y()]) + t * n;
-    Cache* to = reinterpret_cast<Cache*>(a.cache[block_y()]) + static_cast<std::uint64_t>(row) * n;
+    const T* from = reinterpret_cast<const T*>(of_part(a.from)) + t * n;
+    Cache* to = reinterpret_cast<Cache*>(of_part(a.cache)) + static_cast<std::uint64_t>(row) * n;
     for (std::uint64_t i = std::uint64_t{thread()} * kCount; i < n; i += std::uint64_t{threads()} * kCount) {
       float v[kCount];
       load_values(from + i, n - i, v);
@@ -57,8 +64,8 @@ GPU_KERNEL GPU_BOUNDS(256) append(Append a) {
   }
 }
 
-// One warp per head of a token. The scale is max|x| / 127 and a head holds rint(x / scale); the quotient may be above 127 only where the scale is a rounded subnormal, and is
-// then taken modulo 256 as the oracle does.
+// One warp per head of a token. The scale is max|x| / 127 and a head holds rint(x / scale); the quotient may be above
+// 127 only where the scale is a rounded subnormal, and is then taken modulo 256 as the oracle does.
 template <class T>
 GPU_KERNEL GPU_BOUNDS(256) append_quantised(Append a) {
   if (block_y() == 2) return look_for_twins(a);
@@ -67,9 +74,9 @@ GPU_KERNEL GPU_BOUNDS(256) append_quantised(Append a) {
     const std::uint64_t t = i / a.heads, h = i % a.heads;
     const std::int64_t row = row_of(a, t, lane() == 0 && h == 0 && block_y() == 0);
     if (row < 0) continue;
-    const T* from = reinterpret_cast<const T*>(a.from[block_y()]) + i * a.size;
+    const T* from = reinterpret_cast<const T*>(of_part(a.from)) + i * a.size;
     const std::uint64_t head = static_cast<std::uint64_t>(row) * a.heads + h;
-    std::int8_t* to = reinterpret_cast<std::int8_t*>(a.cache[block_y()]) + head * a.size;
+    std::int8_t* to = reinterpret_cast<std::int8_t*>(of_part(a.cache)) + head * a.size;
     float largest = 0;
     unsigned strange = 0;
     each_value<Threads>(from, a.size, [&](float v, unsigned) {
@@ -81,7 +88,7 @@ GPU_KERNEL GPU_BOUNDS(256) append_quantised(Append a) {
     each_value<Threads>(from, a.size, [&](float v, unsigned j) {
       to[j] = scale > 0 ? static_cast<std::int8_t>(static_cast<int>(rintf(v / scale))) : std::int8_t{0};
     });
-    if (lane() == 0) a.scales[block_y()][head] = scale;
+    if (lane() == 0) of_part(a.scales)[head] = scale;
   }
 }
 

@@ -80,11 +80,14 @@ void device_close(concord_device* device) {
   delete device;
 }
 
+std::uint64_t held = 0, most = 0;  // bytes of all buffers
+
 concord_status buffer_create(concord_device* device, std::uint64_t bytes, concord_buffer** buffer, concord_error* err) {
   if (fault("huge-crash") && bytes > 1u << 30) *static_cast<volatile char*>(std::malloc(bytes)) = 0;
   const auto s = concord_abi::buffer_create(
       device, fault("huge-accepted") ? std::min<std::uint64_t>(bytes, 1 << 20) : bytes, buffer, err);
   if (s != CONCORD_OK) return s;
+  held += bytes, most = std::max(most, held);
   if (fault("dirty-buffer")) std::memset((*buffer)->data, 0xcd, bytes);
   if (fault("shared-memory") && bytes == 65536) {
     static auto* shared = static_cast<std::byte*>(std::aligned_alloc(64, 65536));
@@ -95,6 +98,7 @@ concord_status buffer_create(concord_device* device, std::uint64_t bytes, concor
 }
 void buffer_destroy(concord_device* device, concord_buffer* buffer) {
   if (buffer && (fault("buffer-leak") || fault("shared-memory"))) return;
+  if (buffer) held -= buffer->bytes;
   concord_abi::buffer_destroy(device, buffer);
 }
 concord_status upload(concord_device* device, concord_stream* stream, concord_buffer* b, std::uint64_t offset,
@@ -177,6 +181,39 @@ void stream_destroy(concord_device* device, concord_stream* stream) {
   if (!fault("stream-leak")) concord_abi::stream_destroy(device, stream);
 }
 
+concord_status host_create(concord_device* device, std::uint64_t bytes, void** host, concord_error* err) {
+  if (!device || !host) return refuse(err, CONCORD_INVALID, CONCORD_WHY_NONE, "host_create: NULL argument");
+  if (fault("host-none") && bytes == 100) return CONCORD_OK;
+  if (fault("host-huge-accepted")) bytes = std::min<std::uint64_t>(bytes, 1 << 20);
+  *host = bytes > concord_abi::physical_memory() ? nullptr : std::malloc(bytes);
+  return *host ? CONCORD_OK : refuse(err, CONCORD_OUT_OF_MEMORY, CONCORD_WHY_MEMORY, "no host memory");
+}
+void host_destroy(concord_device*, void* host) {
+  if (!fault("host-leak")) std::free(host);
+}
+concord_status stream_wait(concord_device* device, concord_stream* waiting, concord_stream*, concord_error* err) {
+  if (!device || (!waiting && fault("wait-null-refused")))
+    return refuse(err, CONCORD_INVALID, CONCORD_WHY_NONE, "stream_wait: NULL argument");
+  return CONCORD_OK;
+}
+concord_status weight_digest(concord_device* device, const concord_weight* weight, std::uint8_t digest[32], concord_error* err) {
+  if (!device || !weight || !digest) return refuse(err, CONCORD_INVALID, CONCORD_WHY_NONE, "weight_digest: NULL argument");
+  std::memset(digest, 0, 32);
+  if (!fault("digest-constant")) std::memcpy(digest, weight->stored.data.data() + weight->stored.data.size() * 3 / 4, 1);
+  return CONCORD_OK;
+}
+concord_status memory(concord_device* device, concord_memory* memory, concord_error* err) {
+  static std::uint64_t calls = 0;
+  if (!device || !memory) return refuse(err, CONCORD_INVALID, CONCORD_WHY_NONE, "memory: NULL argument");
+  concord_memory m{sizeof m, 0, held, most};
+  if (fault("memory-stays")) m.now = m.peak = 1'000'000 * ++calls + (1 << 21);
+  if (fault("memory-peak-below")) m.peak = m.now / 2;
+  if (fault("memory-forgets")) m.peak = m.now;
+  if (fault("memory-ignores-buffers")) m.now = 0;
+  concord_abi::give(m, memory);
+  return CONCORD_OK;
+}
+
 const concord_backend kTable = {sizeof(concord_backend),
                                 CONCORD_ABI_MAJOR,
                                 CONCORD_ABI_MINOR,
@@ -198,7 +235,24 @@ const concord_backend kTable = {sizeof(concord_backend),
                                 run,
                                 concord_abi::stream_create,
                                 stream_destroy,
-                                concord_abi::synchronize};
+                                concord_abi::synchronize,
+                                host_create,
+                                host_destroy,
+                                stream_wait,
+                                nullptr,
+                                memory};
+
+// The table as the fault wants it.
+const concord_backend* table() {
+  static const concord_backend changed = [] {
+    concord_backend t = kTable;
+    if (fault("digest-constant") || fault("digest-other")) t.weight_digest = weight_digest;
+    if (fault("host-half")) t.host_destroy = nullptr;
+    if (fault("older")) t.struct_size = CONCORD_BACKEND_SIZE_2_0, t.abi_minor = 0;
+    return t;
+  }();
+  return &changed;
+}
 
 [[gnu::destructor]] void at_exit() {
   if (fault("crash-at-exit")) std::abort();
@@ -225,7 +279,7 @@ extern "C" __attribute__((visibility("default"))) const concord_backend* concord
     std::memset(err->message, 'e', sizeof err->message);
   if (minor > 0 && fault("minor-refused"))
     return refuse(err, CONCORD_INVALID, CONCORD_WHY_NONE, "faulty: serves minor 0 alone"), nullptr;
-  if (major == CONCORD_ABI_MAJOR || fault("any-major")) return &kTable;
+  if (major == CONCORD_ABI_MAJOR || fault("any-major")) return table();
   if (!fault("silent-major")) refuse(err, CONCORD_INVALID, CONCORD_WHY_NONE, "faulty serves ABI %u", CONCORD_ABI_MAJOR);
   return nullptr;
 }

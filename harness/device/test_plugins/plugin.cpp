@@ -14,6 +14,7 @@
 #define FAULT_EMPTY_ENTRY 6
 #define FAULT_NO_NAME 7
 #define FAULT_DUPLICATE 8
+#define FAULT_OLDER 9  // no fault: a table of ABI 2.0, which ends before what lies behind it in memory
 
 struct concord_device {
   unsigned long long calls = 0;
@@ -113,7 +114,26 @@ concord_status synchronize(concord_device*, concord_stream*, concord_error* err)
   return say(err, "a late error of earlier work"), CONCORD_DEVICE_ERROR;
 }
 
-const concord_backend kTable = {CONCORD_FAULT == FAULT_SMALL ? 64u : static_cast<uint32_t>(sizeof(concord_backend)),
+constexpr uint32_t table_size() {
+  if (CONCORD_FAULT == FAULT_SMALL) return 64;
+  return CONCORD_FAULT == FAULT_OLDER ? CONCORD_BACKEND_SIZE_2_0 : sizeof(concord_backend);
+}
+// Behind the end of an older table: whoever calls these, ends.
+#if CONCORD_FAULT == FAULT_OLDER
+concord_status no_host_create(concord_device*, uint64_t, void**, concord_error*) { std::abort(); }
+void no_host_destroy(concord_device*, void*) { std::abort(); }
+concord_status no_stream_wait(concord_device*, concord_stream*, concord_stream*, concord_error*) { std::abort(); }
+concord_status no_weight_digest(concord_device*, const concord_weight*, uint8_t*, concord_error*) { std::abort(); }
+concord_status no_memory(concord_device*, concord_memory*, concord_error*) { std::abort(); }
+#else
+constexpr decltype(concord_backend::host_create) no_host_create = nullptr;
+constexpr decltype(concord_backend::host_destroy) no_host_destroy = nullptr;
+constexpr decltype(concord_backend::stream_wait) no_stream_wait = nullptr;
+constexpr decltype(concord_backend::weight_digest) no_weight_digest = nullptr;
+constexpr decltype(concord_backend::memory) no_memory = nullptr;
+#endif
+
+const concord_backend kTable = {table_size(),
                                 CONCORD_FAULT == FAULT_MAJOR ? CONCORD_ABI_MAJOR + 1 : CONCORD_ABI_MAJOR,
                                 CONCORD_ABI_MINOR,
                                 0,
@@ -134,7 +154,12 @@ const concord_backend kTable = {CONCORD_FAULT == FAULT_SMALL ? 64u : static_cast
                                 run,
                                 stream_create,
                                 stream_destroy,
-                                synchronize};
+                                synchronize,
+                                no_host_create,
+                                no_host_destroy,
+                                no_stream_wait,
+                                no_weight_digest,
+                                no_memory};
 
 }  // namespace
 
