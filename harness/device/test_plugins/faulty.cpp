@@ -275,8 +275,8 @@ extern "C" __attribute__((visibility("default"))) const concord_backend* concord
   if (++calls > 1 && fault("second-entry")) return nullptr;
   if (fault("error-overwrite") && err && err->struct_size < sizeof *err)
     std::memset(err->message, 'e', sizeof err->message);
-  if (minor > 0 && fault("minor-refused"))
-    return refuse(err, CONCORD_INVALID, CONCORD_WHY_NONE, "faulty: serves minor 0 alone"), nullptr;
+  if (minor > CONCORD_ABI_MINOR && fault("minor-refused"))
+    return refuse(err, CONCORD_INVALID, CONCORD_WHY_NONE, "faulty: serves no newer minor"), nullptr;
   if (major == CONCORD_ABI_MAJOR || fault("any-major")) return table();
   if (!fault("silent-major")) refuse(err, CONCORD_INVALID, CONCORD_WHY_NONE, "faulty serves ABI %u", CONCORD_ABI_MAJOR);
   return nullptr;
