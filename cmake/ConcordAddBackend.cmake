@@ -13,9 +13,10 @@ function(concord_add_backend NAME)
   set(_target concord_backend_${NAME})
   add_library(${_target} MODULE ${B_SOURCES})
   target_link_libraries(${_target} PRIVATE concord::plugin_sdk ${B_LINK})
-  target_compile_options(${_target} PRIVATE $<$<COMPILE_LANG_AND_ID:C,GNU,Clang>:-ffp-contract=off> $<$<COMPILE_LANG_AND_ID:CXX,GNU,Clang>:-ffp-contract=off>)
+  target_compile_options(${_target} PRIVATE $<$<COMPILE_LANG_AND_ID:C,GNU,Clang>:-ffp-contract=off> $<$<COMPILE_LANG_AND_ID:CXX,GNU,Clang>:-ffp-contract=off>
+    $<$<COMPILE_LANG_AND_ID:HIP,Clang>:-ffp-contract=off> $<$<COMPILE_LANG_AND_ID:CUDA,NVIDIA>:--fmad=false>)
   set_target_properties(${_target} PROPERTIES PREFIX lib SUFFIX .so POSITION_INDEPENDENT_CODE ON
-    C_VISIBILITY_PRESET hidden CXX_VISIBILITY_PRESET hidden VISIBILITY_INLINES_HIDDEN ON
+    C_VISIBILITY_PRESET hidden CXX_VISIBILITY_PRESET hidden CUDA_VISIBILITY_PRESET hidden HIP_VISIBILITY_PRESET hidden VISIBILITY_INLINES_HIDDEN ON
     LINK_DEPENDS ${CONCORD_BACKEND_EXPORTS})
   target_link_options(${_target} PRIVATE LINKER:--version-script=${CONCORD_BACKEND_EXPORTS})
   # A sanitizer's runtime is the program's, so that its symbols stay open until the plug-in is loaded.

@@ -5,6 +5,13 @@ add_library(concord_flags INTERFACE)
 target_compile_options(concord_flags INTERFACE
   $<$<COMPILE_LANGUAGE:CXX,C>:-Wall -Wextra -Wshadow -Wno-missing-field-initializers -ffp-contract=off -fno-fast-math>
   $<$<AND:$<BOOL:${CONCORD_WERROR}>,$<COMPILE_LANGUAGE:CXX,C>>:-Werror>)
+# The device compilers get the same, in their own words. nvcc's defaults are stated because they are part of what a result means: subnormals kept, division and square root rounded correctly, no
+# fused multiply-add that was not asked for. -Wshadow is not for them: names of the CUDA headers' host side shadow each other.
+target_compile_options(concord_flags INTERFACE
+  "$<$<COMPILE_LANG_AND_ID:CUDA,NVIDIA>:--fmad=false;--ftz=false;--prec-div=true;--prec-sqrt=true;-Xcompiler=-Wall,-Wextra,-Wno-missing-field-initializers,-ffp-contract=off>"
+  "$<$<COMPILE_LANG_AND_ID:HIP,Clang>:-Wall;-Wextra;-Wno-missing-field-initializers;-ffp-contract=off;-fno-fast-math;-fno-gpu-flush-denormals-to-zero;-fhip-fp32-correctly-rounded-divide-sqrt>"
+  "$<$<AND:$<BOOL:${CONCORD_WERROR}>,$<COMPILE_LANG_AND_ID:CUDA,NVIDIA>>:--Werror;all-warnings;-Xcompiler=-Werror>"
+  "$<$<AND:$<BOOL:${CONCORD_WERROR}>,$<COMPILE_LANG_AND_ID:HIP,Clang>>:-Werror>")
 if(CONCORD_SANITIZE)
   target_compile_options(concord_flags INTERFACE -fsanitize=${CONCORD_SANITIZE} -fno-omit-frame-pointer -fno-sanitize-recover=all)
   target_link_options(concord_flags INTERFACE -fsanitize=${CONCORD_SANITIZE})

@@ -15,6 +15,7 @@ install(DIRECTORY ${PROJECT_SOURCE_DIR}/suites/ DESTINATION ${_data}/suites COMP
 install(DIRECTORY ${PROJECT_SOURCE_DIR}/fixtures/models DESTINATION ${_data}/fixtures COMPONENT program)
 
 install(FILES backends/abi/concord_backend.h backends/abi/concord_float.hpp backends/abi/concord_validate.hpp backends/abi/concord_host.hpp
+  backends/abi/concord_sample.hpp
   DESTINATION include/concord/abi COMPONENT sdk)
 set_target_properties(concord_plugin_sdk PROPERTIES EXPORT_NAME plugin_sdk)
 install(TARGETS concord_plugin_sdk EXPORT concordTargets)

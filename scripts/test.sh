@@ -12,7 +12,7 @@ case "${1:-}" in
   *) echo "test.sh: unknown argument: $1 (expected nothing or --release)" >&2; exit 2 ;;
 esac
 
-scripts/setup.sh --dev
+scripts/setup.sh --dev --hip
 jobs=$(nproc)
 failed=()
 for preset in "${presets[@]}"; do

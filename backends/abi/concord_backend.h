@@ -43,12 +43,16 @@ typedef enum { CONCORD_ALWAYS_IDENTICAL = 0, CONCORD_IDENTICAL_PER_CONFIGURATION
  * TOPK_ROUTING      logits [T,E]                                               weight F32 [T,k], expert I32 [T,k]   softmax over E, k largest, lower index first among equals,
  *                                                                                                         flag CONCORD_NORMALISE
  * ARGMAX            x [T,V]                                                    index I32 [T]              lowest index among equals, NaN after every number
+ * SAMPLE            x [T,V], positions I32 [T]                                 index I32 [T]              seed, scale (1 / temperature, above 0): a draw from softmax(x scale), below
  * Activations (x, y, q, k, v, gate, up, a, b) share one dtype: F32, F16, BF16 or F64. cos and sin are F64 with F64 activations, else F32. The KV
  * cache may have another float dtype, or be I8: a head of a row then has one scale, max|x| / 127 in F32, and holds rint(x / scale), the quotient in F32,
  * to nearest even (0 where the scale is 0 or NaN; a head that is not finite gets a NaN scale); its value is the exact product of the two. `sequence_rows`
  * divides the cache among several sequences: row r belongs to sequence r / sequence_rows; 0: all rows are one sequence. In place: the output of RMSNORM, LAYERNORM, ROPE, SWIGLU, GELU, ADD and SOFTMAX may be in[0] itself, that of MATMUL z; any
- * other overlap of an output with an operand is refused. Values are read exactly, computed in `accumulate` (F32, or F64 with F64 activations), and rounded once on store. */
-typedef enum { CONCORD_OP_EMBEDDING = 0, CONCORD_OP_RMSNORM, CONCORD_OP_LAYERNORM, CONCORD_OP_MATMUL, CONCORD_OP_ROPE, CONCORD_OP_KV_APPEND, CONCORD_OP_ATTENTION, CONCORD_OP_SWIGLU, CONCORD_OP_GELU, CONCORD_OP_ADD, CONCORD_OP_SOFTMAX, CONCORD_OP_TOPK_ROUTING, CONCORD_OP_ARGMAX, CONCORD_OP_COUNT } concord_op;
+ * other overlap of an output with an operand is refused. Values are read exactly, computed in `accumulate` (F32, or F64 with F64 activations), and rounded once on store.
+ * SAMPLE computes in F64 whatever `accumulate` and the activations are. index[t] is the v with the largest score x[t,v] * scale + g, the lowest one among equals, a NaN
+ * score after every number. g = -log(-log(u)), u = (k + 1/2) / 2^52, k the upper 52 of the 64 bits w1 * 2^32 + w0, where w0 and w1 are the first words of Philox4x32-10
+ * with counter (v, 0, positions[t], 0) and key (seed mod 2^32, seed / 2^32). A position is any I32 that is not negative. */
+typedef enum { CONCORD_OP_EMBEDDING = 0, CONCORD_OP_RMSNORM, CONCORD_OP_LAYERNORM, CONCORD_OP_MATMUL, CONCORD_OP_ROPE, CONCORD_OP_KV_APPEND, CONCORD_OP_ATTENTION, CONCORD_OP_SWIGLU, CONCORD_OP_GELU, CONCORD_OP_ADD, CONCORD_OP_SOFTMAX, CONCORD_OP_TOPK_ROUTING, CONCORD_OP_ARGMAX, CONCORD_OP_SAMPLE /* since 2.1 */, CONCORD_OP_COUNT } concord_op;
 enum { CONCORD_GELU_TANH = 1u, CONCORD_NORMALISE = 2u, CONCORD_PLUS = 4u, CONCORD_GATED = 8u }; /* concord_call.flags */
 enum { CONCORD_MAX_IN = 6, CONCORD_MAX_OUT = 4, CONCORD_MAX_RANK = 4 };
 
@@ -60,7 +64,8 @@ typedef struct concord_stream concord_stream; /* NULL is the default stream */
 typedef struct concord_error { uint32_t struct_size, why; char message[248]; } concord_error; /* why: concord_why */
 
 /* features: names separated by commas. Three of them declare arithmetic that is wider than "computed in accumulate": weights-bf16 (MATMUL rounds F32 and F16
- * weights to BF16), products-flushed (MATMUL may take subnormal inputs, products and sums as zero), tf32 (MATMUL and ATTENTION cut operands to 10 bits). */
+ * weights to BF16), products-flushed (MATMUL may take subnormal inputs, products and sums as zero), tf32 (MATMUL and ATTENTION cut operands to 10 bits).
+ * device-memory says that buffers do not lie in the host's memory: a benchmark then measures the device's own rates through this table. */
 typedef struct concord_device_info {
   uint32_t struct_size, available;                                       /* available 0: `why` says what is missing */
   char id[32], name[128], vendor[64], architecture[64], driver[64];      /* id: "cpu:avx2", unique within the plug-in */
@@ -90,7 +95,9 @@ typedef struct concord_call {
   concord_weight* weight;
   int64_t sequence_rows;                                                 /* ATTENTION: cache rows of one sequence; 0: one sequence has them all */
   uint32_t accumulate, flags; double eps, scale;                         /* double, so that the float64 reference is not held back by them */
+  uint64_t seed;                                                         /* SAMPLE; since 2.1: the call of a 2.0 host ends before it, and may be any other operator's */
 } concord_call;
+#define CONCORD_CALL_SIZE_2_0 offsetof(concord_call, seed)
 
 /* What really ran. kernel names the code path and instruction set or library algorithm; fallbacks counts, since the device was opened, calls that
  * took another path than the device's own (it must not move in a conforming run). */

@@ -82,9 +82,11 @@ inline constexpr OpSpec kOps[CONCORD_OP_COUNT] = {
     {"topk_routing", {{"logits", "TE", Kind::kActivation}},
      {{"weight", "Tk", Kind::kF32}, {"expert", "Tk", Kind::kIndex}}, nullptr, -1},
     {"argmax", {{"x", "TV", Kind::kActivation}}, {{"index", "T", Kind::kIndex}}, nullptr, -1},
+    {"sample", {{"x", "TV", Kind::kActivation}, {"positions", "T", Kind::kIndex}}, {{"index", "T", Kind::kIndex}},
+     nullptr, -1},
 };
 inline constexpr std::uint32_t kFlagsOf[CONCORD_OP_COUNT] = {
-    0, 0, 0, CONCORD_PLUS | CONCORD_GATED, 0, 0, 0, 0, CONCORD_GELU_TANH, 0, 0, CONCORD_NORMALISE, 0};
+    0, 0, 0, CONCORD_PLUS | CONCORD_GATED, 0, 0, 0, 0, CONCORD_GELU_TANH, 0, 0, CONCORD_NORMALISE, 0, 0};
 // clang-format on
 
 constexpr const char* op_name(std::uint32_t op) { return op < CONCORD_OP_COUNT ? kOps[op].name : "unknown operator"; }
@@ -119,10 +121,13 @@ class CallCheck {
       : call_(call), weight_(weight), buffer_bytes_(buffer_bytes), err_(err) {}
 
   concord_status check() {
-    if (call_.struct_size < sizeof(concord_call))
-      return bad("concord_call.struct_size is %u, expected at least %zu", call_.struct_size, sizeof(concord_call));
+    if (call_.struct_size < CONCORD_CALL_SIZE_2_0)
+      return bad("concord_call.struct_size is %u, expected at least %zu", call_.struct_size, CONCORD_CALL_SIZE_2_0);
     if (call_.op >= CONCORD_OP_COUNT)
       return bad("operator %u is not one of this ABI's %d", call_.op, int(CONCORD_OP_COUNT));
+    if (call_.op == CONCORD_OP_SAMPLE && call_.struct_size < sizeof(concord_call))
+      return bad("sample: concord_call.struct_size is %u, expected at least %zu: it has no seed", call_.struct_size,
+                 sizeof(concord_call));
     spec_ = &kOps[call_.op];
     if (call_.accumulate != CONCORD_F32 && call_.accumulate != CONCORD_F64)
       return bad("%s: accumulate must be F32 or F64, not %s", spec_->name, dtype_name(call_.accumulate));
@@ -267,6 +272,8 @@ class CallCheck {
     if (norm && !(call_.eps >= 0 && std::isfinite(call_.eps)))
       return bad("%s: eps must be finite and not negative", spec_->name);
     if (call_.op == CONCORD_OP_ATTENTION && !std::isfinite(call_.scale)) return bad("attention: scale must be finite");
+    if (call_.op == CONCORD_OP_SAMPLE && !(call_.scale > 0 && std::isfinite(call_.scale)))
+      return bad("sample: scale must be finite and above 0");
     if (call_.op == CONCORD_OP_MATMUL) {
       const bool has_z = call_.n_in > 2 && !absent(call_.in[2]);
       if (call_.flags == (CONCORD_PLUS | CONCORD_GATED) || has_z != (call_.flags != 0))
@@ -328,7 +335,7 @@ inline concord_status check_rows(const std::int32_t* rows, std::size_t n, std::i
   return CONCORD_OK;
 }
 
-// The order of ARGMAX and TOPK_ROUTING: larger first, NaN after every number (so that the order is strict and weak).
+// The order of ARGMAX, SAMPLE and TOPK_ROUTING: larger first, NaN after every number (so that the order is strict and weak).
 template <class Real>
 bool before(Real a, Real b) {
   return std::isnan(b) ? !std::isnan(a) : a > b;

@@ -102,6 +102,7 @@ concord_status add(Context& c);
 concord_status softmax(Context& c);
 concord_status topk_routing(Context& c);
 concord_status argmax(Context& c);
+concord_status sample(Context& c);
 
 // Prepares a description that was checked for the device.
 std::unique_ptr<concord_weight> prepare_weight(concord_device& device, const concord_weight_desc& desc,

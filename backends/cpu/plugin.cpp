@@ -11,7 +11,8 @@ using concord_abi::refuse;
 using Op = concord_status (*)(cpu::Context&);
 constexpr Op kEntries[CONCORD_OP_COUNT] = {  // in the order of concord_op
     cpu::embedding, cpu::rmsnorm, cpu::layernorm, cpu::matmul,  cpu::rope,         cpu::kv_append, cpu::attention,
-    cpu::swiglu,    cpu::gelu,    cpu::add,       cpu::softmax, cpu::topk_routing, cpu::argmax};
+    cpu::swiglu,    cpu::gelu,    cpu::add,       cpu::softmax, cpu::topk_routing, cpu::argmax,
+    cpu::sample};
 
 // No exception may leave the plug-in.
 template <class F>

@@ -131,6 +131,13 @@ const Recipe kRecipes[] = {
        c.in[0] = b.put(act(), {40, 5003}, noise(14, 40 * 5003)), c.n_in = 1,
        c.out[0] = b.put_i32({40}, std::vector<std::int32_t>(40));
      }},
+    {CONCORD_OP_SAMPLE,
+     [](Bench& b, concord_call& c) {
+       std::vector<std::int32_t> at(5);
+       for (int i = 0; i < 5; ++i) at[static_cast<std::size_t>(i)] = 1000 * i;
+       c.in[0] = b.put(act(), {5, 20011}, noise(17, 5 * 20011, 2)), c.in[1] = b.put_i32({5}, at), c.n_in = 2;
+       c.scale = 1 / 0.8, c.seed = 99, c.out[0] = b.put_i32({5}, std::vector<std::int32_t>(5));
+     }},
     {CONCORD_OP_KV_APPEND,
      [](Bench& b, concord_call& c) {
        std::vector<std::int32_t> rows(300);

@@ -128,6 +128,7 @@ concord_status add(Context& c);
 concord_status softmax(Context& c);
 concord_status topk_routing(Context& c);
 concord_status argmax(Context& c);
+concord_status sample(Context& c);
 // The digest of a weight as it lies in device memory (docs/weight-digest.md).
 concord_status weight_digest(concord_device& d, const concord_weight& w, std::uint8_t digest[32], concord_error* err);
 
@@ -144,6 +145,7 @@ std::string features(int gpu, const Variant& v);              // as in concord_d
 std::string libraries();                                      // runtime and libraries with their versions
 const char* vendor();
 const char* build();                                          // compiler and flags that touch arithmetic
-std::unique_ptr<Library> open_library(concord_device& d);     // NULL where the target has none
+// The vendor's matmul for a variant that has it. Where it does not open, the device does not: other kernels in its place would be a fallback.
+concord_status open_library(concord_device& d, std::unique_ptr<Library>& library, concord_error* err);
 
 }  // namespace CONCORD_GPU

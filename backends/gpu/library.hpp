@@ -19,7 +19,7 @@ class Library {
  public:
   virtual ~Library() = default;
   virtual bool takes(std::uint32_t dtype) const = 0;
-  // `kernel` [size]: library, version, algorithm, split and workspace, for the witness.
+  // `kernel` [size]: the witness, "matmul: ", then library, version, algorithm, split and workspace.
   virtual concord_status multiply(const Gemm& gemm, char* kernel, std::size_t size, concord_error* err) = 0;
 };
 

@@ -13,7 +13,7 @@ using concord_abi::refuse;
 
 using Op = concord_status (*)(Context&);
 constexpr Op kEntries[CONCORD_OP_COUNT] = {  // in the order of concord_op
-    embedding, rmsnorm, layernorm, matmul, rope, kv_append, attention, swiglu, gelu, add, softmax, topk_routing, argmax};
+    embedding, rmsnorm, layernorm, matmul, rope, kv_append, attention, swiglu, gelu, add, softmax, topk_routing, argmax, sample};
 
 // No exception may leave the plug-in.
 template <class F>
@@ -87,8 +87,7 @@ concord_status prepare(concord_device& d, concord_error* err) {
   if (const auto s = status_of(allocate_host(&copy, sizeof(Fault)), "page-locked memory", err); s != CONCORD_OK) return s;
   d.fault_copy = static_cast<Fault*>(copy);
   if (const auto s = Staging::create(d.staging, err); s != CONCORD_OK) return s;
-  if (d.variant.library) d.library = open_library(d);
-  return CONCORD_OK;
+  return d.variant.library ? open_library(d, d.library, err) : CONCORD_OK;
 }
 
 concord_status device_open(std::uint32_t index, const concord_open_options*, concord_device** device, concord_error* err) {

@@ -32,8 +32,10 @@
 
 namespace CONCORD_GPU {
 
+#if !defined(GPU_HOST_ONLY)
 GPU_DEVICE unsigned lane() { return thread() % warp_width(); }
 GPU_DEVICE unsigned warp() { return thread() / warp_width(); }
+#endif
 
 // What a device is, as far as kernels and their launches need to know.
 struct Properties {

@@ -1,4 +1,4 @@
-// Faults of operators that choose: routing and argmax.
+// Faults of operators that choose: routing, argmax and, beside its own (faults_sample.cpp), sampling.
 #include "mutant.hpp"
 
 namespace mutant {
@@ -76,7 +76,8 @@ void forgets_last(Changed& c) {
   put_values(x, v);
 }
 
-constexpr std::uint32_t kTopk = bits({CONCORD_OP_TOPK_ROUTING}), kArgmax = bits({CONCORD_OP_ARGMAX});
+constexpr std::uint32_t kTopk = bits({CONCORD_OP_TOPK_ROUTING}), kArgmax = bits({CONCORD_OP_ARGMAX}),
+                        kOneIndex = bits({CONCORD_OP_ARGMAX, CONCORD_OP_SAMPLE});
 
 constexpr Fault kFaults[] = {
     {"ties-higher-index", "the higher index wins among equals", kTopk | kArgmax, higher_index},
@@ -86,10 +87,10 @@ constexpr Fault kFaults[] = {
     {"topk-twice", "the last choice is the one before it again", kTopk, after<choices<chosen_twice>>},
     {"topk-out-of-range", "the last choice is an expert that does not exist", kTopk, after<choices<out_of_range>>},
     {"topk-neighbour", "the last choice is its neighbour", kTopk, after<choices<last_is_neighbour>>},
-    {"argmax-nan", "NaN counts as the largest", kArgmax, after<nan_wins>},
-    {"argmax-16-bit", "indices are kept in 16 bits", kArgmax, after<sixteen_bits>},
-    {"argmax-magnitude", "the largest magnitude is chosen", kArgmax, by_magnitude},
-    {"last-candidate-missed", "the last candidate is never chosen", kTopk | kArgmax, with<forgets_last>},
+    {"nan-wins", "NaN counts as the largest", kOneIndex, after<nan_wins>},
+    {"index-16-bit", "indices are kept in 16 bits", kOneIndex, after<sixteen_bits>},
+    {"magnitude-wins", "the largest magnitude is chosen", kOneIndex, by_magnitude},
+    {"last-candidate-missed", "the last candidate is never chosen", kTopk | kOneIndex, with<forgets_last>},
 };
 
 }  // namespace

@@ -64,7 +64,7 @@ constexpr std::uint32_t bits(std::initializer_list<concord_op> ops) {
   return mask;
 }
 inline constexpr std::uint32_t kAllOps = (1u << CONCORD_OP_COUNT) - 1;
-inline constexpr std::uint32_t kValueOps = kAllOps & ~bits({CONCORD_OP_ARGMAX});  // out[0] is not an index
+inline constexpr std::uint32_t kValueOps = kAllOps & ~bits({CONCORD_OP_ARGMAX, CONCORD_OP_SAMPLE});  // out[0] is not an index
 inline constexpr std::uint32_t kInPlaceOps =
     bits({CONCORD_OP_RMSNORM, CONCORD_OP_LAYERNORM, CONCORD_OP_MATMUL, CONCORD_OP_ROPE, CONCORD_OP_SWIGLU,
           CONCORD_OP_GELU, CONCORD_OP_ADD, CONCORD_OP_SOFTMAX});
@@ -76,6 +76,7 @@ std::span<const Fault> matmul_faults();
 std::span<const Fault> attention_faults();
 std::span<const Fault> row_faults();
 std::span<const Fault> select_faults();
+std::span<const Fault> sample_faults();
 std::span<const Fault> system_faults();
 const std::vector<Fault>& all_faults();
 
@@ -84,8 +85,11 @@ const std::vector<Fault>& all_faults();
 // A call that may be changed: operands are replaced by copies before anything is written to them.
 class Changed {
  public:
-  explicit Changed(const concord_call& given) : call(given) {}
-  concord_call call;
+  // The call of an older host is shorter than ours.
+  explicit Changed(const concord_call& given) {
+    std::memcpy(&call, &given, std::min<std::size_t>(given.struct_size, sizeof call));
+  }
+  concord_call call{};
   concord_tensor& copy_in(std::uint32_t i);
   concord_tensor& copy_out(std::uint32_t i);  // same contents, other memory
   concord_abi::StoredWeight& copy_weight();

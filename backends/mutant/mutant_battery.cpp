@@ -5,12 +5,14 @@
 #include <algorithm>
 #include <cstring>
 
+#include "abi/concord_sample.hpp"
+
 namespace concord::testing {
 namespace {
 
 constexpr std::uint64_t kGuard = 4096;
 
-enum class Data { kNoise, kIntegers, kSpecial, kLarge, kTiny };
+enum class Data { kNoise, kIntegers, kSpecial, kLarge, kTiny, kLevel };
 struct Trial {
   concord_op op;
   DType x = DType::kF32, kv = DType::kF32;
@@ -19,11 +21,25 @@ struct Trial {
   bool place = false, bias = false, malformed = false;
   int form = 0;  // of kWeightForms
   std::int64_t rows = 5, n = 70, k = 150, context = 1;
-  double eps = 1e-5;
+  double eps = 1e-5, scale = 0;
   std::uint64_t seed = 1;
 };
 
+constexpr std::uint64_t kSampleSeed = 0x123456789abcdef1u;
+constexpr std::int32_t kSamplePositions[] = {3, 0, 70000, 3, 41};
+
+// Logits that take the noise of SAMPLE back, for a scale of 1: every score is nearly 4.
+Values level(std::int64_t columns, std::size_t n) {
+  Values v(n);
+  for (std::size_t i = 0; i < n; ++i) {
+    const auto width = static_cast<std::size_t>(columns);
+    v[i] = 4 - concord_abi::gumbel(kSampleSeed, kSamplePositions[i / width], i % width);
+  }
+  return v;
+}
+
 Values values_of(const Trial& t, std::uint64_t tensor, std::size_t n) {
+  if (t.data == Data::kLevel) return level(t.n, n);
   const std::uint64_t seed = t.seed * 100 + tensor;
   Values v = t.data == Data::kIntegers ? integers(seed, n, 2)
                                        : noise(seed, n,
@@ -167,6 +183,10 @@ class Stage {
         return in(t_.x, {r, 23}), out(DType::kF32, {r, 20}), out(DType::kI32, {r, 20});
       case CONCORD_OP_ARGMAX:
         return in(t_.x, {r, n}), out(DType::kI32, {r});
+      case CONCORD_OP_SAMPLE:
+        call_.seed = kSampleSeed, call_.scale = t_.scale > 0 ? t_.scale : 1 / 0.7;
+        return in(t_.x, {r, n}), indices({std::begin(kSamplePositions), std::end(kSamplePositions)}),
+               out(DType::kI32, {r});
       default:  // GELU, SOFTMAX
         return in(t_.x, {r, n}), out_in_place(0, t_.x, {r, n});
     }
@@ -189,7 +209,7 @@ std::vector<Trial> variants(concord_op op) {
   for (const std::uint64_t seed : {2u, 3u}) all.push_back({.op = op, .seed = seed});
   const auto in_place_of = [](concord_op o) {
     return o != CONCORD_OP_EMBEDDING && o != CONCORD_OP_KV_APPEND && o != CONCORD_OP_ATTENTION &&
-           o != CONCORD_OP_TOPK_ROUTING && o != CONCORD_OP_ARGMAX;
+           o != CONCORD_OP_TOPK_ROUTING && o != CONCORD_OP_ARGMAX && o != CONCORD_OP_SAMPLE;
   };
   if (in_place_of(op))
     all.push_back({.op = op, .flags = op == CONCORD_OP_MATMUL ? std::uint32_t{CONCORD_PLUS} : 0u, .place = true});
@@ -203,9 +223,14 @@ std::vector<Trial> variants(concord_op op) {
   if (op == CONCORD_OP_TOPK_ROUTING)
     for (const Data data : {Data::kNoise, Data::kIntegers})
       all.push_back({.op = op, .data = data, .flags = CONCORD_NORMALISE});
-  if (op == CONCORD_OP_ARGMAX)
+  const bool one_index = op == CONCORD_OP_ARGMAX || op == CONCORD_OP_SAMPLE;
+  if (one_index)
     for (const DType x : {DType::kF32, DType::kF16}) all.push_back({.op = op, .x = x, .n = 3});
-  if (op == CONCORD_OP_ARGMAX)
+  if (op == CONCORD_OP_SAMPLE)
+    all.push_back({.op = op, .data = Data::kLevel, .scale = 1}),
+        all.push_back({.op = op, .data = Data::kLevel, .n = 1000, .scale = 1}),
+        all.push_back({.op = op, .data = Data::kIntegers, .scale = 0x1p60});
+  if (one_index)
     for (const std::uint64_t seed : {1u, 2u, 3u}) all.push_back({.op = op, .n = 70000, .seed = seed});
   if (op == CONCORD_OP_ATTENTION) all.push_back({.op = op, .context = 12});
   if (op == CONCORD_OP_KV_APPEND || op == CONCORD_OP_ATTENTION) all.push_back({.op = op, .kv = DType::kI8});

@@ -8,7 +8,7 @@ concord_status Job::honest(const concord_call& c) const {
   constexpr Op kOps[CONCORD_OP_COUNT] = {
       reference::embedding, reference::rmsnorm,      reference::layernorm, reference::matmul, reference::rope,
       reference::kv_append, reference::attention,    reference::swiglu,    reference::gelu,   reference::add,
-      reference::softmax,   reference::topk_routing, reference::argmax};
+      reference::softmax,   reference::topk_routing, reference::argmax,    reference::sample};
   return device.arena.execute([&] { return kOps[c.op](c, err); });
 }
 
@@ -67,7 +67,7 @@ const std::vector<Fault>& all_faults() {
   static const std::vector<Fault> kAll = [] {
     std::vector<Fault> all{{"honest", "no fault: the control", kAllOps}};
     for (const auto part : {output_faults(), memory_faults(), matmul_faults(), attention_faults(), row_faults(),
-                            select_faults(), system_faults()})
+                            select_faults(), sample_faults(), system_faults()})
       all.insert(all.end(), part.begin(), part.end());
     return all;
   }();

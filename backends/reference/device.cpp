@@ -28,6 +28,7 @@ constexpr Entry kEntries[CONCORD_OP_COUNT] = {
     {reference::softmax, "softmax: reference f64 compensated"},
     {reference::topk_routing, "topk_routing: reference f64 compensated"},
     {reference::argmax, "argmax: reference f64"},
+    {reference::sample, "sample: reference f64"},
 };
 
 concord_status out_of_memory(concord_error* err) {

@@ -71,5 +71,6 @@ concord_status add(const concord_call& call, concord_error* err);
 concord_status softmax(const concord_call& call, concord_error* err);
 concord_status topk_routing(const concord_call& call, concord_error* err);
 concord_status argmax(const concord_call& call, concord_error* err);
+concord_status sample(const concord_call& call, concord_error* err);
 
 }  // namespace reference

@@ -1,4 +1,5 @@
-// Softmax over the last axis, routing to the k largest experts, and the index of the largest value.
+// Softmax over the last axis, routing to the k largest experts, the index of the largest value, and sampling.
+#include "abi/concord_sample.hpp"
 #include "ops.hpp"
 
 namespace reference {
@@ -57,6 +58,24 @@ concord_status argmax(const concord_call& call, concord_error*) {
     for (std::size_t i = 1; i < n; ++i)
       if (concord_abi::before(v[i], v[best])) best = i;
     concord_abi::store_as(concord_abi::bytes_of(call.out[0]), r, static_cast<std::int32_t>(best));
+  });
+  return CONCORD_OK;
+}
+
+concord_status sample(const concord_call& call, concord_error* err) {
+  const std::size_t rows = dim(call.in[0], 0), n = dim(call.in[0], 1);
+  std::vector<std::int32_t> positions(rows);
+  std::memcpy(positions.data(), concord_abi::bytes_of(call.in[1]), rows * 4);
+  const auto s =
+      concord_abi::check_indices("sample", "positions", positions.data(), rows, concord_abi::kPositionLimit, err);
+  if (s != CONCORD_OK) return s;
+  for_each(rows, [&](std::size_t r) {
+    std::vector<double> v(n);
+    load_row(call.in[0], r, n, v.data());
+    concord_abi::BestCandidate best;
+    for (std::size_t i = 0; i < n; ++i)
+      best.take(v[i] * call.scale + concord_abi::gumbel(call.seed, positions[r], i), static_cast<std::int32_t>(i));
+    concord_abi::store_as(concord_abi::bytes_of(call.out[0]), r, best.index);
   });
   return CONCORD_OK;
 }

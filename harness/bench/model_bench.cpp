@@ -38,10 +38,17 @@ Result<Sample> load_once(Session& s) {
   s.model.reset();
   Sample sample;
   const Stopwatch watch;
-  CONCORD_TRY(const auto checkpoint, Checkpoint::open(o.model));
-  CONCORD_TRY(const ModelSpec spec, spec_from_path(o.model, *checkpoint));
+  std::unique_ptr<Checkpoint> file;
+  ModelSpec spec;
+  if (o.shaped) {
+    spec = o.shaped->spec();
+  } else {
+    CONCORD_TRY(file, Checkpoint::open(o.model));
+    CONCORD_TRY(spec, spec_from_path(o.model, *file));
+  }
   CONCORD_CHECK(check_length(o, spec));
-  CONCORD_TRY(LoadedModel model, LoadedModel::load(*s.device, *checkpoint, spec, s.precision));
+  const Checkpoint& checkpoint = o.shaped ? o.shaped->checkpoint() : *file;
+  CONCORD_TRY(LoadedModel model, LoadedModel::load(*s.device, checkpoint, spec, s.precision));
   s.model = std::make_unique<LoadedModel>(std::move(model));
   sample.seconds = watch.seconds();
   CONCORD_TRY(Decoder decoder, Decoder::create(*s.device, *s.model, capacity(o), longest_step(o)));
@@ -75,6 +82,7 @@ Status run_blocks(Session& s, ModelBenchReport& report) {
                                                                {o.decode > 0, decode_block},
                                                                {o.batch > 1 && o.prefill > 0, batch_prefill_block},
                                                                {o.batch > 1 && o.decode > 0, batch_decode_block},
+                                                               {o.capture != "none" && o.prefill > 0, copy_out_block},
                                                                {o.capture != "none" && o.prefill > 0, capture_block}};
   for (const auto& [wanted, run] : plan) {
     if (!wanted) continue;
@@ -126,11 +134,13 @@ Result<ModelBenchReport> bench_model(const ModelBenchOptions& options, const std
   report.device = s.device->facts();
   report.threads = s.device->threads();
   report.parameters = static_cast<double>(s.spec().parameters());
+  report.vocab = s.spec().vocab;
   report.cost = s.cost;
   report.weights_digest = s.model->weights_digest();
   report.weight_bytes = s.model->weight_bytes();
   report.buffer_bytes = s.decoder->buffer_bytes();
   CONCORD_CHECK(run_blocks(s, report));
+  report.final_state = std::move(s.final_state);
   return report;
 }
 

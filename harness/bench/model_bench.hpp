@@ -13,6 +13,7 @@
 #include "bench/growth.hpp"
 #include "bench/memory.hpp"
 #include "bench/peaks.hpp"
+#include "bench/shaped_model.hpp"
 #include "device/device.hpp"
 #include "model/device_weights.hpp"
 
@@ -20,6 +21,7 @@ namespace concord::bench {
 
 struct ModelBenchOptions {
   std::string model, model_name, device = "cpu", precision = "f32";
+  std::shared_ptr<const ShapedModel> shaped;         // instead of the file `model`
   unsigned threads = 0;                              // 0: all
   std::int64_t prefill = 512, decode = 64;           // tokens; 0: not measured
   std::int64_t context = 0;                          // tokens in the cache before the first decoded one
@@ -50,6 +52,7 @@ struct ModelBenchReport {
   DeviceFacts device;
   unsigned threads = 0;
   double parameters = 0;
+  std::int64_t vocab = 0;
   ModelCost cost;
   std::string weights_digest;
   std::uint64_t weight_bytes = 0, buffer_bytes = 0;
@@ -62,6 +65,7 @@ struct ModelBenchReport {
   std::optional<Growth> growth;    // expected: operations with attention
   double growth_matmul_slope = 0;  // of the operations without attention
   std::string verification;        // "1000 of 1000 tokens are the verifier's own choice"
+  std::vector<float> final_state;  // of the prefill's last token
 };
 
 // Errors: those of the device, the checkpoint and the model; bench.too_long when the tokens do not fit the model's
@@ -73,5 +77,8 @@ std::vector<std::int32_t> random_tokens(std::uint64_t seed, std::int64_t count, 
 
 std::string render(const ModelBenchReport& report);
 OrderedJson to_json(const ModelBenchReport& report);
+// The prefill's token ids and the final-norm state of the last one (concord.bench.states/1), for a comparison with
+// another program that runs the same weights.
+OrderedJson states_json(const ModelBenchReport& report);
 
 }  // namespace concord::bench

@@ -2,10 +2,14 @@
 
 #include <algorithm>
 #include <cmath>
+#include <map>
+#include <optional>
 
+#include "bench/device_peaks.hpp"
 #include "bench/load.hpp"
 #include "bench/model_session.hpp"
 #include "bench/synthetic.hpp"
+#include "digest/digest.hpp"
 #include "experiment/runner.hpp"
 
 namespace concord::bench {
@@ -13,6 +17,15 @@ namespace {
 
 std::size_t row_bytes(const Session& s) {
   return static_cast<std::size_t>(s.spec().hidden) * dtype_bits(s.precision.activations) / 8;
+}
+
+std::vector<float> last_row(const Session& s, const FinalStates& states) {
+  const std::size_t row = row_bytes(s);
+  std::vector<float> out(static_cast<std::size_t>(s.spec().hidden));
+  for (std::size_t i = 0; i < out.size(); ++i)
+    out[i] =
+        static_cast<float>(load_as_f64(s.precision.activations, states.bytes.data() + states.bytes.size() - row, i));
+  return out;
 }
 
 }  // namespace
@@ -95,18 +108,24 @@ Result<double> decode_once(Session& s, FinalStates& states) {
     CONCORD_TRY(token, choose_token(kGreedy, logits, o.context + i + 1));
     states.tokens.push_back(token);
   }
+  CONCORD_CHECK(s.device->synchronize());
   const double seconds = watch.seconds();
   return seconds;
 }
 
 namespace {
 
+Result<Peaks> peaks_of(Session& s) {
+  if (has_own_memory(s.device->facts())) return measure_device_peaks(*s.device, s.precision.activations);
+  return measure_peaks(s.arithmetic, s.device->threads());
+}
+
 Status run_between_peaks(Session& s, Block& block, const std::function<Result<Sample>(int)>& once) {
-  block.before = measure_peaks(s.arithmetic, s.device->threads());
+  CONCORD_TRY(block.before, peaks_of(s));
   const OtherLoad load;
   CONCORD_TRY(block.samples, run_block(block.name, s.options->repetitions, *s.stop, once));
   block.others = load.share();
-  block.after = measure_peaks(s.arithmetic, s.device->threads());
+  CONCORD_TRY(block.after, peaks_of(s));
   return {};
 }
 
@@ -169,7 +188,11 @@ Result<Block> prefill_block(Session& s) {
           .samples = {},
           .before = {},
           .after = {}};
-  CONCORD_CHECK(run_checked(s, b, [&](FinalStates& states) { return prefill_once(s, n, states); }));
+  CONCORD_CHECK(run_checked(s, b, [&](FinalStates& states) -> Result<double> {
+    CONCORD_TRY(const double seconds, prefill_once(s, n, states));
+    s.final_state = last_row(s, states);
+    return seconds;
+  }));
   return b;
 }
 
@@ -188,10 +211,86 @@ Result<Block> decode_block(Session& s) {
   return b;
 }
 
+namespace {
+
+CapturePlan capture_plan(const Session& s) { return {s.options->capture == "every" ? "all" : "every:8", "all"}; }
+
+// Times of the same prefill without and with its states, alternating.
+Status run_pairs(Session& s, Block& block, const std::function<Result<double>()>& without,
+                 const std::function<Result<double>()>& with) {
+  const auto once = [&](int repetition) -> Result<Sample> {
+    Result<double> plain = 0.0, other = 0.0;
+    if (repetition % 2 == 0)
+      plain = without(), other = with();
+    else
+      other = with(), plain = without();
+    CONCORD_TRY(const double with_seconds, other);
+    CONCORD_TRY(const double plain_seconds, plain);
+    return Sample{.seconds = with_seconds, .extra = {{"plain", plain_seconds}}};
+  };
+  return run_between_peaks(s, block, once);
+}
+
+// One layer's states after the other, in memory that lives as long as this.
+struct HostStates {
+  std::map<std::int64_t, std::vector<std::byte>> layers;
+  HiddenSink sink(std::size_t row) {
+    return {.wants = [this](std::int64_t layer) { return layers.contains(layer); },
+            .open = [this, row](std::int64_t layer, std::int64_t first, std::int64_t rows) -> Result<HiddenBlock> {
+              const auto at = static_cast<std::size_t>(first) * row, size = static_cast<std::size_t>(rows) * row;
+              return HiddenBlock{first, rows, std::span(layers.at(layer)).subspan(at, size)};
+            },
+            .submit = [](std::int64_t, const HiddenBlock&) -> Status { return {}; }};
+  }
+};
+
+}  // namespace
+
+Result<Block> copy_out_block(Session& s) {
+  const std::int64_t n = s.options->prefill;
+  const std::vector<std::int32_t> tokens = random_tokens(s.options->seed, n, s.spec().vocab);
+  CONCORD_TRY(const std::vector<std::int64_t> layers, capture_plan(s).resolve_layers(s.spec().layers));
+  Block b{.name = "copy_out",
+          .title = fmt::format("prefill {} to host ({})", n, s.options->capture),
+          .tokens = static_cast<double>(n),
+          .matmul_flops = s.cost.matmul_flops(static_cast<double>(n), 1),
+          .attention_flops = s.cost.attention_flops(0, n),
+          .bytes = 0,
+          .samples = {},
+          .before = {},
+          .after = {}};
+  HostStates states;
+  for (const std::int64_t layer : layers) states.layers[layer].resize(row_bytes(s) * tokens.size());
+  std::optional<Sha256> first;
+  const HiddenSink sink = states.sink(row_bytes(s));
+  const auto prefill = [&](const HiddenSink* to) -> Result<double> {  // the session's own decoder: nothing is allocated
+    const Stopwatch watch;
+    CONCORD_TRY(const std::int64_t rows, feed(*s.decoder, tokens, s.step_of(n), to));
+    CONCORD_CHECK(s.decoder->logits(rows - 1, 1));
+    CONCORD_CHECK(s.device->synchronize());
+    return watch.seconds();
+  };
+  CONCORD_CHECK(prefill(&sink));  // the first time, a device may fetch memory to copy into
+  CONCORD_CHECK(run_pairs(
+      s, b, [&] { return prefill(nullptr); },
+      [&]() -> Result<double> {
+        CONCORD_TRY(const double seconds, prefill(&sink));
+        Hasher hash;
+        for (const auto& [layer, bytes] : states.layers) hash.update(bytes);
+        const Sha256 now = hash.finish();
+        if (first.value_or(now) != now)
+          return fail(ErrorKind::kConformance, "bench.unstable_output",
+                      "the states of two prefills of the same tokens differ; no time is reported");
+        first = now;
+        return seconds;
+      }));
+  return b;
+}
+
 Result<Block> capture_block(Session& s) {
   const std::int64_t n = s.options->prefill;
   CONCORD_TRY(const TemporaryFolder folder, TemporaryFolder::create());
-  const CapturePlan plan{s.options->capture == "every" ? "all" : "every:8", "all"};
+  const CapturePlan plan = capture_plan(s);
   RunRequest request = request_of(s, workload_of(s, n, 1), plan, folder.path() / "capture");
   request.generated = {0};  // the last token is never fed back: exactly n tokens run
   Block b{.name = "capture",
@@ -214,17 +313,7 @@ Result<Block> capture_block(Session& s) {
                   "two captures of the same prefill have different roots; no time is reported");
     return seconds;
   };
-  const auto once = [&](int repetition) -> Result<Sample> {
-    Result<double> plain = 0.0, with = 0.0;
-    if (repetition % 2 == 0)
-      plain = plain_run(s, request.workload.tokens), with = captured();
-    else
-      with = captured(), plain = plain_run(s, request.workload.tokens);
-    CONCORD_TRY(const double with_seconds, with);
-    CONCORD_TRY(const double plain_seconds, plain);
-    return Sample{.seconds = with_seconds, .extra = {{"plain", plain_seconds}}};
-  };
-  CONCORD_CHECK(run_between_peaks(s, b, once));
+  CONCORD_CHECK(run_pairs(s, b, [&] { return plain_run(s, request.workload.tokens); }, captured));
   return b;
 }
 

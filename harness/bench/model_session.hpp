@@ -19,6 +19,7 @@ struct Session {
   std::unique_ptr<Decoder> decoder;
   ModelCost cost;
   std::optional<Arithmetic> arithmetic;
+  std::vector<float> final_state;  // of the last prefill's last token
 
   const ModelSpec& spec() const { return model->spec(); }
   std::int64_t step_of(std::int64_t count) const {  // tokens in one step of a prefill
@@ -50,6 +51,8 @@ Result<Block> prefill_block(Session& session);
 Result<Block> batch_prefill_block(Session& session);
 Result<Block> batch_decode_block(Session& session);
 Result<Block> decode_block(Session& session);
+// The same states copied to host memory and left there, and written as a capture; each beside the prefill without.
+Result<Block> copy_out_block(Session& session);
 Result<Block> capture_block(Session& session);
 struct Verified {
   Block block;

@@ -174,7 +174,7 @@ Peaks measure_peaks(std::optional<Arithmetic> arithmetic, unsigned threads) {
 }
 
 Peaks larger(const Peaks& a, const Peaks& b) {
-  Peaks out = a;
+  Peaks out = a;  // of a device: the last sizes may differ where memory or time was short; the larger rate counts
   out.flops = std::max(a.flops, b.flops);
   out.read_one = std::max(a.read_one, b.read_one);
   out.read = std::max(a.read, b.read);

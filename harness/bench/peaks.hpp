@@ -1,4 +1,4 @@
-// What this processor can do, measured in this process in the same minute as what is judged by it.
+// What this processor, or a device, can do, measured in this process in the same minute as what is judged by it.
 #pragma once
 #include <cstdint>
 #include <functional>
@@ -34,6 +34,9 @@ struct Peaks {
   std::uint64_t read_bytes = 0;   // size of the buffer that was read
   std::uint64_t huge_bytes =
       0;  // of this process's memory then in huge pages (AnonHugePages); they are asked for with madvise
+  // Of a device with memory of its own (device_peaks.hpp), where `read` counts reads and writes: its id, and what was
+  // timed. Empty: this processor.
+  std::string device, matmul, copy;
 };
 // Each figure is the best of a few runs. The buffer lives during the call only: 512 MiB or four times the last-level
 // cache, whichever is larger, but at most a quarter of the memory.

@@ -28,6 +28,16 @@ std::string block_row(const Block& b) {
                      percent(flops, peaks.flops), percent(b.attention_flops, b.matmul_flops));
 }
 
+std::string device_peaks_text(const ModelBenchReport& r) {
+  const Peaks& p = r.blocks.front().before;
+  std::string out =
+      fmt::format("\nrates before / after, measured on {} through its operators: {}; {}\n", p.device, p.matmul, p.copy);
+  for (const Block& b : r.blocks)
+    out += fmt::format("  around {:<24}matmul {:.1f} / {:.1f} GFLOP/s; copying {:.1f} / {:.1f} GB/s\n", b.name,
+                       b.before.flops / kGiga, b.after.flops / kGiga, b.before.read / kGiga, b.after.read / kGiga);
+  return out;
+}
+
 std::string peak_row(const Block& b) {
   std::string out = fmt::format("  around {:<24}", b.name);
   if (b.before.arithmetic)
@@ -49,6 +59,7 @@ std::string others_text(double share) {
 std::string peaks_text(const ModelBenchReport& r) {
   if (r.blocks.empty()) return {};
   const Peaks& p = r.blocks.front().before;
+  if (!p.device.empty()) return device_peaks_text(r);
   std::string out = fmt::format(
       "\npeaks before / after, {} threads, buffer {} ({} of this process in huge pages, which were asked for)\n",
       p.threads, mib(p.read_bytes), mib(p.huge_bytes));
@@ -61,9 +72,9 @@ std::string peaks_text(const ModelBenchReport& r) {
 std::string pairs_text(const ModelBenchReport& r) {
   std::string out;
   for (const Block& b : r.blocks) {
-    if (b.name == "capture") {
+    if (b.name == "capture" || b.name == "copy_out") {
       const Spread ratio = spread(ratios(seconds_of(b.samples), extra_of(b.samples, "plain")));
-      out += fmt::format("capture   {} costs {:+.2f} % of the same prefill without ({:+.2f} to {:+.2f} %)\n",
+      out += fmt::format("{:<10}{} costs {:+.2f} % of the same prefill without ({:+.2f} to {:+.2f} %)\n", b.name,
                          r.options.capture, 100 * (ratio.median - 1), 100 * (ratio.low - 1), 100 * (ratio.high - 1));
     }
     if (b.name == "verify") {
@@ -106,7 +117,8 @@ std::string render(const ModelBenchReport& r) {
     out += fmt::format("          on the device {}, at most {}\n", mib(r.device_memory->now), mib(r.device_memory->peak));
   if (!r.blocks.empty())
     out += fmt::format("\n{:<30}{:>10}{:>10}{:>10}{:>11}{:>9}{:>9}{:>10}{:>9}{:>11}\n", "", "median s", "least s",
-                       "most s", "tokens/s", "GB/s", "of read", "GFLOP/s", "of peak", "attention");
+                       "most s", "tokens/s", "GB/s", r.blocks.front().before.device.empty() ? "of read" : "of copy",
+                       "GFLOP/s", "of peak", "attention");
   for (const Block& b : r.blocks) out += block_row(b);
   out += pairs_text(r);
   if (r.growth)

@@ -26,6 +26,12 @@ OrderedJson to_json(const Peaks& p) {
                 {"read_one_thread_bytes_per_second", p.read_one},
                 {"buffer_bytes", p.read_bytes},
                 {"huge_page_bytes", p.huge_bytes}};
+  if (!p.device.empty())
+    return {{"device", p.device},
+            {"matmul", p.matmul},
+            {"matmul_flops_per_second", p.flops},
+            {"copy", p.copy},
+            {"copy_bytes_per_second", p.read}};
   if (p.arithmetic) j["arithmetic"] = arithmetic_name(*p.arithmetic), j["flops_per_second"] = p.flops;
   return j;
 }
@@ -49,10 +55,12 @@ OrderedJson to_json(const Block& b) {
   const double seconds = median(seconds_of(b.samples));
   const Peaks peaks = b.peaks();
   j["tokens_per_second"] = b.tokens / seconds;
-  add_rate(j, "bytes_per_second", "share_of_read_peak", b.bytes, seconds, peaks.read);
-  add_rate(j, "flops_per_second", "share_of_flops_peak", b.matmul_flops, seconds, peaks.flops);
+  const bool own = !peaks.device.empty();
+  add_rate(j, "bytes_per_second", own ? "share_of_copy_rate" : "share_of_read_peak", b.bytes, seconds, peaks.read);
+  add_rate(j, "flops_per_second", own ? "share_of_matmul_rate" : "share_of_flops_peak", b.matmul_flops, seconds,
+           peaks.flops);
   j["work"] = {{"bytes", b.bytes}, {"matmul_flops", b.matmul_flops}, {"attention_flops", b.attention_flops}};
-  if (b.name == "capture")
+  if (b.name == "capture" || b.name == "copy_out")
     j["time_with_over_without"] = spread_json(ratios(seconds_of(b.samples), extra_of(b.samples, "plain")));
   if (b.name == "verify")
     j["times_as_fast_as_generating"] = spread_json(ratios(extra_of(b.samples, "generate"), seconds_of(b.samples)));
@@ -109,6 +117,16 @@ OrderedJson to_json(const ModelBenchReport& r) {
     j["growth"]["expected_slope_without_attention"] = r.growth_matmul_slope;
   }
   return j;
+}
+
+OrderedJson states_json(const ModelBenchReport& r) {
+  return {{"schema", "concord.bench.states/1"},
+          {"model", r.options.model_name},
+          {"weights_digest", r.weights_digest},
+          {"device", r.device.id},
+          {"precision", r.precision},
+          {"tokens", random_tokens(r.options.seed, r.options.prefill, r.vocab)},
+          {"final_state", r.final_state}};
 }
 
 OrderedJson to_json(const CompareBenchReport& r) {

@@ -69,6 +69,9 @@ class Checkpoint {
   Json metadata_ = Json::object();
 };
 
+// A checkpoint over the bytes of one file that the caller keeps alive; `name` stands for the file in errors.
+Result<std::unique_ptr<Checkpoint>> open_checkpoint_bytes(std::span<const std::byte> bytes, const std::string& name);
+
 // A matrix found by HfTensors, whose rows come in Hugging Face's order. Valid as long as the checkpoint.
 class HfMatrix {
  public:

@@ -61,9 +61,6 @@ Result<ShardIndex> parse_shard_index(std::span<const std::byte> bytes, const std
 // position in index.shards.
 Status check_index(const ShardIndex& index, std::span<const TensorInfo> tensors, const std::string& index_file);
 
-// A checkpoint over bytes that the caller keeps alive: what the fuzz targets and tests use.
-Result<std::unique_ptr<Checkpoint>> open_checkpoint_bytes(std::span<const std::byte> bytes, const std::string& name);
-
 // Products and sums of extents from outside; empty on overflow.
 inline std::optional<std::uint64_t> checked_add(std::uint64_t a, std::uint64_t b) {
   std::uint64_t r = 0;

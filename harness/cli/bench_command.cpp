@@ -29,21 +29,50 @@ Status publish(const Report& report, const std::string& json_file) {
 
 struct ModelArguments {
   ModelBenchOptions options;
-  std::string json;
+  std::string shape, write, json, states;
 };
 
-Status run_model(ModelArguments arguments) {
-  ModelBenchOptions& o = arguments.options;
-  if (o.prefill == 0 && o.decode == 0 && o.verify_new == 0)
+Status check_model_arguments(const ModelArguments& a) {
+  const ModelBenchOptions& o = a.options;
+  const bool nothing = o.prefill == 0 && o.decode == 0 && o.verify_new == 0;
+  if (nothing && a.write.empty())
     return fail(ErrorKind::kUsage, "bench.nothing_asked",
                 "--prefill, --decode and --verify are all 0: there is nothing to measure");
   if (o.capture != "none" && o.prefill == 0)
     return fail(ErrorKind::kUsage, "bench.nothing_asked", "--capture measures the prefill, and --prefill is 0");
-  {
+  if (!a.states.empty() && o.prefill == 0)
+    return fail(ErrorKind::kUsage, "bench.nothing_asked", "--states are those of the prefill, and --prefill is 0");
+  if (!a.shape.empty() && !o.model.empty())
+    return fail(ErrorKind::kUsage, "bench.model_or_shape", "--model and --shape exclude each other");
+  if (a.shape.empty() && !a.write.empty())
+    return fail(ErrorKind::kUsage, "bench.write_needs_shape", "--write is for the model that --shape makes");
+  return {};
+}
+
+// Makes the model of --shape and writes it where it is asked for.
+Status make_shape(ModelArguments& a) {
+  CONCORD_TRY(bench::ShapedModel made, bench::ShapedModel::make(a.shape, a.options.seed));
+  a.options.shaped = std::make_shared<const bench::ShapedModel>(std::move(made));
+  a.options.model_name = a.options.shaped->name();
+  if (a.write.empty()) return {};
+  CONCORD_CHECK(a.options.shaped->write(a.write));
+  fmt::print("written   {}: {}\n", a.write, a.options.model_name);
+  return {};
+}
+
+Status run_model(ModelArguments arguments) {
+  ModelBenchOptions& o = arguments.options;
+  CONCORD_CHECK(check_model_arguments(arguments));
+  if (!arguments.shape.empty()) {
+    CONCORD_CHECK(make_shape(arguments));
+    if (o.prefill == 0 && o.decode == 0 && o.verify_new == 0) return {};
+  } else {
     CONCORD_TRY(const OpenedModel model, open_model(o.model));  // for its name, and for the errors of a bad path
     o.model = model.path, o.model_name = model.name;
   }
   CONCORD_TRY(const bench::ModelBenchReport report, bench::bench_model(o, Context::stop()));
+  if (!arguments.states.empty())
+    CONCORD_CHECK(write_atomically(arguments.states, bench::states_json(report).dump() + "\n"));
   return publish(report, arguments.json);
 }
 
@@ -53,6 +82,10 @@ void add_model(CLI::App& parent, Context& context) {
   CLI::App* c =
       parent.add_subcommand("model", "Loading, prefill, decode, capturing and verifying of one model on one device");
   c->add_option("--model", o.model, "Hugging Face folder or GGUF file (default: the embedded model)");
+  c->add_option("--shape", a->shape,
+                "Instead of a model: random bf16 weights in the shape of one, for example qwen2.5-7b (suites/ops/models)");
+  c->add_option("--write", a->write,
+                "Also write the model of --shape to this folder, for another program (config.json, model.safetensors)");
   c->add_option("--device,--backend", o.device, "Device id, for example cpu:avx2 (see concord doctor)")
       ->capture_default_str();
   c->add_option("--precision", o.precision, "WEIGHTS[/ACTIVATIONS[/KV]], for example int4-g128-sym/bf16")
@@ -85,7 +118,8 @@ void add_model(CLI::App& parent, Context& context) {
       ->check(CLI::Range(1, 1000))
       ->capture_default_str();
   c->add_option("--loads", o.loads, "How often the model is loaded")->check(CLI::Range(1, 1000))->capture_default_str();
-  c->add_option("--seed", o.seed, "Seed of the random token ids")->capture_default_str();
+  c->add_option("--seed", o.seed, "Seed of the random token ids, and of the weights of --shape")->capture_default_str();
+  c->add_option("--states", a->states, "Also write the prefill's token ids and its last final state to this file");
   c->add_option("--json", a->json, "Also write everything, with every sample, to this file");
   c->callback([a, &context] {
     if (const Status s = run_model(*a); !s) context.fail(s.error());

@@ -5,6 +5,7 @@
 #include <algorithm>
 
 #include "base/text.hpp"
+#include "device/device_id.hpp"
 
 namespace concord::cli {
 namespace {
@@ -18,15 +19,17 @@ void append_once(std::vector<std::string>& ids, const std::string& id) {
   if (std::ranges::find(ids, id) == ids.end()) ids.push_back(id);
 }
 
-// "cpu:*": all available devices of a backend.
-Status append_all_of(const Backends& backends, const std::string& name, std::vector<std::string>& ids) {
-  const std::string backend = name.substr(0, name.size() - 2);
-  const std::size_t before = ids.size();
-  for (const DeviceFacts& d : backends.devices())
-    if (d.backend == backend && d.available) append_once(ids, d.id);
-  if (ids.size() > before) return {};
-  CONCORD_TRY(const std::string first, backends.resolve(backend));  // says what is missing
-  append_once(ids, first);
+// "cpu:*": all available devices that a pattern matches.
+Status append_all_of(const Backends& backends, const std::string& pattern, std::vector<std::string>& ids) {
+  std::string absent = pattern;  // what to name where there is none: the first that matches, or that nothing does
+  bool found = false;
+  for (const DeviceFacts& d : backends.devices()) {
+    if (!matches_device(pattern, d.id)) continue;
+    if (d.available) found = true, append_once(ids, d.id);
+    else if (absent == pattern) absent = d.id;
+  }
+  if (found) return {};
+  CONCORD_TRY(const std::string unused, backends.resolve(absent));  // says what is missing
   return {};
 }
 
@@ -43,7 +46,7 @@ void add_case_options(CLI::App& command, CaseArguments& a) {
 }
 
 void add_device_option(CLI::App& command, CaseArguments& a) {
-  command.add_option("--backends", a.backends, "Devices, separated by commas: cpu:avx2, cpu (its first), cpu:* (default: every available one but reference)")
+  command.add_option("--backends", a.backends, "Devices, separated by commas: cpu:avx2, cpu (its first), cpu:*, cuda:*:portable (default: every available one but reference)")
       ->delimiter(',');
 }
 
@@ -65,7 +68,7 @@ Result<SelectedCases> open_cases(const CaseArguments& a) {
 Result<std::vector<std::string>> choose_case_devices(const Backends& backends, const CaseArguments& a) {
   std::vector<std::string> ids;
   for (const std::string& name : a.backends) {
-    if (name.ends_with(":*")) {
+    if (is_device_pattern(name)) {
       CONCORD_CHECK(append_all_of(backends, name, ids));
       continue;
     }

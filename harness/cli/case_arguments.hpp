@@ -32,8 +32,8 @@ struct SelectedCases {
 // Reads the suite and selects. Errors: suite.*, case.*, select.*.
 Result<SelectedCases> open_cases(const CaseArguments& arguments);
 
-// Resolved ids, each once, in the order named: "cpu:avx2", a bare backend for its first available device, "cpu:*" for all of its available ones. Without
-// --backends every available device except `reference`, which is the oracle. Errors: device.unknown, device.unavailable (exit 3).
+// Resolved ids, each once, in the order named: "cpu:avx2", a bare backend for its first available device, "cpu:*" for all available ones that match
+// (matches_device). Without --backends every available device except `reference`, which is the oracle. Errors: device.unknown, device.unavailable (exit 3).
 Result<std::vector<std::string>> choose_case_devices(const Backends& backends, const CaseArguments& arguments);
 
 }  // namespace concord::cli

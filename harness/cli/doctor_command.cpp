@@ -105,10 +105,10 @@ std::string remedy(const std::string& id) {
       "CONCORD_BACKEND_PATH",
       printable(backend));
   if (backend == "cuda")
-    return "build with -DCONCORD_CUDA=ON where the CUDA toolkit is installed (needs an NVIDIA driver to run), or " +
+    return "build with cmake --preset cuda where the CUDA toolkit is installed (needs an NVIDIA driver to run), or " +
            place;
   if (backend == "hip")
-    return "build with -DCONCORD_HIP=ON where ROCm's HIP is installed (needs an AMD driver to run), or " + place;
+    return "build with cmake --preset hip where ROCm's HIP is installed (needs an AMD driver to run), or " + place;
   return place;
 }
 
@@ -168,7 +168,7 @@ std::string compiler_name() {
 OrderedJson environment_json() {
   OrderedJson j = OrderedJson::object();
   for (const char* name : {"CONCORD_BACKEND_PATH", "CONCORD_CPU_MASK", "ONEDNN_MAX_CPU_ISA", "OMP_NUM_THREADS",
-                           "CUDA_VISIBLE_DEVICES", "HIP_VISIBLE_DEVICES"})
+                           "CUDA_VISIBLE_DEVICES", "HIP_VISIBLE_DEVICES", "ROCR_VISIBLE_DEVICES"})
     if (const char* value = std::getenv(name); value && *value) j[name] = printable(value);
   return j;
 }
@@ -227,11 +227,11 @@ void print_devices(const Backends& backends) {
   fmt::print("devices\n");
   for (const DeviceFacts& d : backends.devices()) {
     if (!d.available) continue;
-    fmt::print("  {:<14}{}; {}; {} compute units, {:.1f} GiB\n", d.id, d.name, d.libraries, d.compute_units,
+    fmt::print("  {:<17}{}; {}; {} compute units, {:.1f} GiB\n", d.id, d.name, d.libraries, d.compute_units,
                static_cast<double>(d.memory_bytes) / kGiB);
   }
   for (const DeviceFacts& d : backends.devices())
-    if (!d.available) fmt::print("  {:<14}NOT AVAILABLE: {}\n", d.id, d.why);
+    if (!d.available) fmt::print("  {:<17}NOT AVAILABLE: {}\n", d.id, d.why);
   for (const PluginFailure& f : backends.failures()) fmt::print("  PLUG-IN FAILED {}: {}\n", f.path, f.why);
   if (backends.devices().empty()) fmt::print("  none found: {}\n", remedy("NAME"));
 }

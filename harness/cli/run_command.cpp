@@ -15,6 +15,7 @@
 #include "cli/command.hpp"
 #include "cli/model_arguments.hpp"
 #include "experiment/experiment.hpp"
+#include "device/device_id.hpp"
 #include "device/provenance.hpp"
 #include "report/render.hpp"
 
@@ -25,7 +26,7 @@ namespace {
 struct Options {
   std::vector<std::string> suites{"exp1", "exp2", "exp3", "exp4", "exp5"};
   std::string model, workload, out, resume, layers, positions;
-  std::vector<std::string> backends, required;
+  std::vector<std::string> backends, required, devices;
   std::int64_t trials = 1;
   std::uint64_t seed = 1;
   bool keep_captures = false, json = false;
@@ -51,15 +52,50 @@ Status check_required(const Backends& backends, const std::vector<std::string>& 
   return {};
 }
 
-Result<std::vector<std::string>> choose_devices(const Backends& backends, const std::vector<std::string>& named, std::vector<std::string>& absent) {
-  std::vector<std::string> out;
+// What must be the same of devices that stand for each other.
+std::vector<std::pair<const char*, std::string>> likeness(const DeviceFacts& d) {
+  return {{"backend", d.backend}, {"kind", device_kind(d.id)}, {"architecture", d.architecture}, {"features", d.features},
+          {"compute units", std::to_string(d.compute_units)}};
+}
+
+Status check_alike(const DeviceFacts& first, const DeviceFacts& other) {
+  const auto expected = likeness(first), found = likeness(other);
+  for (std::size_t i = 0; i < expected.size(); ++i)
+    if (expected[i] != found[i])
+      return fail(ErrorKind::kUsage, "run.unlike_devices",
+                  fmt::format("--devices takes devices that can stand for each other: the {} of {} is \"{}\", that of {} is \"{}\"; name devices that differ with --backends",
+                              expected[i].first, first.id, printable(expected[i].second), other.id, printable(found[i].second)));
+  return {};
+}
+
+// --devices: available, each once, alike.
+Result<std::vector<std::string>> choose_pool(const Backends& backends, const std::vector<std::string>& named) {
+  std::vector<std::string> ids;
   for (const std::string& name : named) {
     CONCORD_TRY(std::string id, backends.resolve(name));
+    if (std::ranges::find(ids, id) != ids.end())
+      return fail(ErrorKind::kUsage, "run.device_twice", fmt::format("--devices names {} twice", id));
+    ids.push_back(std::move(id));
+  }
+  const auto facts = [&](const std::string& id) -> const DeviceFacts& { return *std::ranges::find(backends.devices(), id, &DeviceFacts::id); };
+  for (const std::string& id : ids) CONCORD_CHECK(check_alike(facts(ids.front()), facts(id)));
+  return ids;
+}
+
+// Devices of the experiments: the first of --devices, which stands for all of them, those of --backends, or, where neither is given, every available one.
+Result<std::vector<std::string>> choose_devices(const Backends& backends, const std::vector<std::string>& named, const std::vector<std::string>& pool,
+                                                std::vector<std::string>& absent) {
+  std::vector<std::string> out;
+  if (!pool.empty()) out.push_back(pool.front());
+  for (const std::string& name : named) {
+    CONCORD_TRY(std::string id, backends.resolve(name));
+    if (std::ranges::find(pool, id) != pool.end())
+      return fail(ErrorKind::kUsage, "run.device_twice", fmt::format("--backends names {}, which is one of --devices", id));
     if (std::ranges::find(out, id) == out.end()) out.push_back(std::move(id));
   }
   for (const DeviceFacts& d : backends.devices()) {
     if (!d.available) absent.push_back(fmt::format("{}: {}", d.id, d.why));
-    else if (named.empty()) out.push_back(d.id);
+    else if (named.empty() && pool.empty()) out.push_back(d.id);
   }
   for (const PluginFailure& f : backends.failures()) absent.push_back(fmt::format("{}: {}", f.path, f.why));
   if (out.empty()) return fail(ErrorKind::kMissingDevice, "run.no_device", "no backend offers an available device; run concord doctor");
@@ -91,7 +127,7 @@ OrderedJson manifest_of(const Plan& p, const Options& o) {
   for (const PlannedCase& c : p.cases) ids += c.id + "\n";
   std::vector<std::string> workloads;
   for (const Workload& w : p.settings.workloads) workloads.push_back(w.id + " " + w.digest());
-  return {{"schema", "concord.run/1"},
+  OrderedJson out{{"schema", "concord.run/1"},
           {"model", p.settings.model},
           {"suites", o.suites},
           {"workload", p.settings.workloads.front().file},
@@ -104,6 +140,8 @@ OrderedJson manifest_of(const Plan& p, const Options& o) {
           {"cases", p.cases.size()},
           {"cases_sha256", sha256_hex(ids)},
           {"rules_sha256", rules_digest(p.experiments)}};
+  if (!p.settings.pool.empty()) out["pool"] = p.settings.pool;
+  return out;
 }
 
 // Takes over the finished cases of an interrupted run, if it was the same run.
@@ -114,6 +152,8 @@ Status resume(Plan& p) {
     if (!old.contains(key) || old[key] != Json(value))
       return bad_input("run.other_plan", fmt::format("\"{}\" was {} there and is {} now; resume with the same arguments or start a new run", key,
                                                      old.contains(key) ? old[key].dump() : "absent", value.dump()), file);
+  if (old.contains("pool") && !p.manifest.contains("pool"))
+    return bad_input("run.other_plan", fmt::format("the run was spread over {}; resume it with the same --devices", old["pool"].dump()), file);
   const std::string journal_file = (fs::path(folder) / "records.jsonl").string();
   if (!fs::exists(journal_file)) return {};
   CONCORD_TRY(Journal journal, read_journal(journal_file));
@@ -150,7 +190,9 @@ Result<std::unique_ptr<Plan>> make_plan(const Options& o, const Context& context
   s.model = p->model.path;
   s.model_name = p->model.name;
   CONCORD_TRY(s.workloads, open_workloads(o.workload, p->model));
-  CONCORD_TRY(s.devices, choose_devices(backends, o.backends, p->absent));
+  CONCORD_TRY(s.pool, choose_pool(backends, o.devices));
+  CONCORD_TRY(s.devices, choose_devices(backends, o.backends, s.pool, p->absent));
+  if (s.pool.size() == 1) s.pool.clear();  // nothing to spread over
   s.folder = !o.resume.empty() ? o.resume : o.out.empty() ? default_folder() : o.out;
   s.trials = o.trials;
   s.seed = o.seed;
@@ -192,6 +234,9 @@ std::vector<std::string> notes_of(const Plan& p) {
   if (cross && std::ranges::all_of(p.settings.devices, is_cpu))
     notes.push_back("Only CPU devices took part: \"heterogeneous\" here means different variants (instruction set, order of arithmetic) of the CPU "
                     "backends on one machine, not different vendors.");
+  if (const auto& pool = p.settings.pool; !pool.empty())
+    notes.push_back(fmt::format("{} stands for {} interchangeable devices, {}: each prompt and trial is proved on one of them and verified on the next. Times were taken "
+                                "while the others worked too.", pool.front(), pool.size(), fmt::join(pool, ", ")));
   for (const std::string& a : p.absent) notes.push_back("Not available, and not counted: " + a);
   return notes;
 }
@@ -220,11 +265,18 @@ std::vector<std::string> outputs_of(const Plan& p, const std::vector<Record>& re
   return lines;
 }
 
+// What to type to choose the same devices again.
+std::string device_options(const RunSettings& s) {
+  if (s.pool.empty()) return fmt::format("--backends {}", fmt::join(s.devices, ","));
+  const std::vector<std::string> others(s.devices.begin() + 1, s.devices.end());
+  return fmt::format("--devices {}{}", fmt::join(s.pool, ","), others.empty() ? "" : fmt::format(" --backends {}", fmt::join(others, ",")));
+}
+
 Status write_report(const Plan& p, const Options& o, const RunSummary& summary, const std::vector<Record>& records) {
   ReportContext context{.model = p.settings.model_name, .workload = fs::path(p.settings.workloads.front().file).filename().string(),
                         .devices = fmt::format("{}", fmt::join(p.settings.devices, ", ")),
-                        .command = fmt::format("concord run {} --backends {}{} --trials {} --seed {}", fmt::join(o.suites, " "),
-                                               fmt::join(p.settings.devices, ","), o.model.empty() ? "" : " --model " + p.settings.model_name, o.trials, o.seed),
+                        .command = fmt::format("concord run {} {}{} --trials {} --seed {}", fmt::join(o.suites, " "), device_options(p.settings),
+                                               o.model.empty() ? "" : " --model " + p.settings.model_name, o.trials, o.seed),
                         .folder = p.settings.folder, .provenance = provenance_of(records), .outputs = outputs_of(p, records), .notes = notes_of(p)};
   const fs::path folder = p.settings.folder;
   CONCORD_CHECK(write_atomically(folder / "report.md", markdown_report(summary, context)));
@@ -264,7 +316,8 @@ void add_run_command(CLI::App& root, Context& context) {
   c->add_option("suite", o->suites, "Experiments by name or file")->capture_default_str();
   c->add_option("--model", o->model, "Hugging Face folder or GGUF file (default: the embedded model)");
   c->add_option("--workload", o->workload, "Workload FILE or FILE:ID (default: the one whose tokenizer is the model's)");
-  c->add_option("--backends", o->backends, "Devices to use, separated by commas (default: every available one)")->delimiter(',');
+  c->add_option("--backends", o->backends, "Devices to use, separated by commas (default: every available one, or none beside --devices)")->delimiter(',');
+  c->add_option("--devices", o->devices, "Devices of one kind that stand for each other, separated by commas: trials are spread over them (cuda:0,cuda:1)")->delimiter(',');
   c->add_option("--require-backends", o->required, "Stop with exit code 3, before anything runs, when one of these is missing")->delimiter(',');
   c->add_option("--trials", o->trials, "Trials per prompt and pair")->check(CLI::Range(1, 1'000'000))->capture_default_str();
   c->add_option("--layers", o->layers, "Hidden states to capture instead of the suite's: default, all, every:K or a list");

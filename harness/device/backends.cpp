@@ -1,6 +1,7 @@
 // Finding and loading plug-ins.
 #include <dlfcn.h>
 #include <fmt/format.h>
+#include <fmt/ranges.h>
 
 #include <algorithm>
 #include <cstdlib>
@@ -9,6 +10,7 @@
 
 #include "base/text.hpp"
 #include "device/device.hpp"
+#include "device/device_id.hpp"
 #include "device/plugin_error.hpp"
 
 namespace concord {
@@ -159,12 +161,13 @@ void Backends::add(const concord_backend& table, const std::string& path) {
   }
 }
 
-Result<std::size_t> Backends::find(const std::string& id) const {
+Result<std::size_t> Backends::find(const std::string& name) const {
+  std::vector<std::string> ids;
+  for (const DeviceFacts& d : devices_) ids.push_back(d.id);
+  const std::string id = expand_device_id(name, ids);
   const DeviceFacts* refused = nullptr;
-  std::string known;
   for (std::size_t i = 0; i < devices_.size(); ++i) {
     const DeviceFacts& d = devices_[i];
-    known += (known.empty() ? "" : ", ") + d.id;
     if (d.id != id && d.backend != id) continue;
     if (d.available) return i;
     if (!refused || d.id == id) refused = &d;
@@ -173,8 +176,9 @@ Result<std::size_t> Backends::find(const std::string& id) const {
   if (refused)
     return fail(ErrorKind::kMissingDevice, "device.unavailable",
                 fmt::format("device {} is not available: {}", refused->id, refused->why));
-  return fail(ErrorKind::kMissingDevice, "device.unknown",
-              fmt::format("no device '{}'; found: {}", printable(id), known.empty() ? "none" : known));
+  return fail(
+      ErrorKind::kMissingDevice, "device.unknown",
+      fmt::format("no device '{}'; found: {}", printable(name), ids.empty() ? "none" : fmt::to_string(fmt::join(ids, ", "))));
 }
 
 Result<std::string> Backends::resolve(const std::string& id) const {

@@ -153,7 +153,18 @@ Result<Weight> Device::create_weight(const concord_weight_desc& desc) {
   return weight;
 }
 
+namespace {
+// A plug-in of an older minor version would call an operator that it has never heard of malformed.
+Status check_known(const concord_backend& table, const std::string& id, std::uint32_t op) {
+  if (op < operators_of(table) || op >= CONCORD_OP_COUNT) return {};
+  return fail(ErrorKind::kUnsupported, "device.unsupported",
+              fmt::format("{}: {} came with ABI 2.1; the plug-in speaks {}.{} (not implemented)", id, op_name(op),
+                          table.abi_major, table.abi_minor));
+}
+}  // namespace
+
 Status Device::supports(const concord_call& call) {
+  CONCORD_CHECK(check_known(*table_, facts_.id, call.op));
   concord_error err = blank_error();
   const concord_status status = table_->supports(device_, &call, &err);
   if (status != CONCORD_OK) return std::unexpected(plugin_error(status, err, facts_.id));
@@ -169,6 +180,7 @@ Status Device::run(const concord_call& call) {
 }
 
 Status Device::run(const concord_call& call, concord_witness& witness) {
+  CONCORD_CHECK(check_known(*table_, facts_.id, call.op));
   concord_error err = blank_error();
   witness = {};
   witness.struct_size = sizeof witness;
@@ -273,7 +285,7 @@ std::optional<DeviceMemory> Device::memory() {
 const char* op_name(std::uint32_t op) {
   constexpr const char* kNames[CONCORD_OP_COUNT] = {"embedding", "rmsnorm",      "layernorm", "matmul", "rope",
                                                     "kv_append", "attention",    "swiglu",    "gelu",   "add",
-                                                    "softmax",   "topk_routing", "argmax"};
+                                                    "softmax",   "topk_routing", "argmax",    "sample"};
   return op < CONCORD_OP_COUNT ? kNames[op] : "unknown operator";
 }
 

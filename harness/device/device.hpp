@@ -48,7 +48,8 @@ class Backends {
   const std::vector<DeviceFacts>& devices() const { return devices_; }  // sorted by backend, then the plug-in's own order
   const std::vector<PluginFailure>& failures() const { return failures_; }
 
-  // Opens a device by id ("cpu:avx2"), or by bare backend name ("cpu": the plug-in's first available device).
+  // Opens a device by id ("cpu:avx2"), by bare backend name ("cpu": the plug-in's first available device), or by backend and variant where ids have an
+  // index ("cuda:portable" is cuda:0:portable).
   // Errors: device.unknown and device.unavailable (kMissingDevice), device.open. threads 0 means all.
   Result<Device> open(const std::string& id, unsigned threads = 0) const;
   // The id that open() would use, without opening.

@@ -8,6 +8,7 @@
 #include "abi/concord_validate.hpp"
 #include "device/plugin_calls.hpp"
 #include "device/plugin_checks.hpp"
+#include "device/plugin_error.hpp"
 
 namespace concord::plugin_check {
 namespace {
@@ -29,7 +30,7 @@ bool served(Probe& p, const Opened& d, const concord_call& call, const std::stri
 
 // body(call) for every operator and activation dtype that the device serves.
 void each_served(Probe& p, const Opened& d, const std::function<void(PreparedCall&, const std::string&)>& body) {
-  for (std::uint32_t op = 0; op < CONCORD_OP_COUNT; ++op)
+  for (std::uint32_t op = 0; op < operators_of(p.table()); ++op)
     for (const std::uint32_t activation : kActivations) {
       const std::string what = named(d, op, activation);
       if (!served(p, d, small_call(op, activation), what)) continue;
@@ -49,7 +50,7 @@ void check_supports(Probe& p) {
   if (!p.load()) return;
   each_device(p, [&](Opened& d) {
     int yes = 0, no = 0;
-    for (std::uint32_t op = 0; op < CONCORD_OP_COUNT; ++op)
+    for (std::uint32_t op = 0; op < operators_of(p.table()); ++op)
       for (const std::uint32_t activation : kActivations) {
         const std::string what = named(d, op, activation);
         const concord_call call = small_call(op, activation);
@@ -99,6 +100,22 @@ void short_witness(Probe& p, const Opened& d, const concord_call& call, const st
   }
 }
 
+// The call of a host of ABI 2.0, which ends before the seed: with its size in memory, and nothing behind it. Only
+// SAMPLE needs what is missing.
+void older_call(Probe& p, const Opened& d, PreparedCall& prepared, const std::string& what) {
+  std::vector<std::uint64_t> bytes(CONCORD_CALL_SIZE_2_0 / sizeof(std::uint64_t));
+  std::memcpy(bytes.data(), &prepared.call, CONCORD_CALL_SIZE_2_0);
+  auto& call = *reinterpret_cast<concord_call*>(bytes.data());
+  call.struct_size = CONCORD_CALL_SIZE_2_0;
+  const std::string with =
+      fmt::format("{}: run with concord_call.struct_size {}, that of ABI 2.0", what, call.struct_size);
+  const auto attempt = [&](concord_error* err) { return run(p, d, call, nullptr, err); };
+  if (call.op == CONCORD_OP_SAMPLE)
+    p.refused(with, {CONCORD_INVALID, CONCORD_UNSUPPORTED}, attempt);
+  else
+    p.works(with, attempt);
+}
+
 }  // namespace
 
 void check_witness(Probe& p) {
@@ -118,6 +135,7 @@ void check_witness(Probe& p) {
         p.expect(prepared.outputs() == first,
                  what + ": other bits without a witness to fill than with one, and it does not declare that runs vary");
       short_witness(p, d, prepared.call, what);
+      older_call(p, d, prepared, what);
     });
   });
 }

@@ -12,5 +12,9 @@ concord_error blank_error();
 Error plugin_error(concord_status status, const concord_error& err, const std::string& what);
 // Fixed-size text from a plug-in, which may have forgotten its terminator.
 std::string bounded_text(const char* text, std::size_t size);
+// How many operators a plug-in of this minor version has heard of: those before this number.
+inline std::uint32_t operators_of(const concord_backend& table) {
+  return table.abi_minor >= 1 ? CONCORD_OP_COUNT : CONCORD_OP_SAMPLE;
+}
 
 }  // namespace concord

@@ -17,7 +17,8 @@ std::vector<std::byte> level_above(std::span<const std::byte> bytes) {
   tbb::parallel_for(tbb::blocked_range<std::size_t>(0, level.size() / kDigest, 64), [&](const auto& range) {
     Hasher hasher;
     for (std::size_t i = range.begin(); i < range.end(); ++i) {
-      const Sha256 digest = hasher.update(bytes.subspan(i * kBlock, std::min(kBlock, bytes.size() - i * kBlock))).finish();
+      const Sha256 digest =
+          hasher.update(bytes.subspan(i * kBlock, std::min(kBlock, bytes.size() - i * kBlock))).finish();
       std::copy(digest.begin(), digest.end(), level.begin() + static_cast<std::ptrdiff_t>(i * kDigest));
     }
   });

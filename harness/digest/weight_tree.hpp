@@ -1,4 +1,5 @@
-// The digest of a weight as a device holds it: a tree of SHA-256, so that a GPU can compute it in parallel. docs/weight-digest.md.
+// The digest of a weight as a device holds it: a tree of SHA-256, so that a GPU can compute it in parallel.
+// docs/weight-digest.md.
 #pragma once
 #include "digest/digest.hpp"
 

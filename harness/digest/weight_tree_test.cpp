@@ -8,9 +8,10 @@ namespace {
 
 // The golden values come from Python:
 //   h = lambda b: hashlib.sha256(b).digest()
-//   def T(s): L = [h(s[i:i+4096]) for i in range(0, len(s), 4096)] or [h(b"")]; return L[0] if len(L) == 1 else T(b"".join(L))
-//   s = lambda n: bytes((i*i*31 + i*7 + (i >> 9)) & 255 for i in range(n))
-//   W = lambda d, r, c, g, x, y, z: h(b"concord-weight-tree/1\0" + struct.pack("<IQQII", d, r, c, g if d == 6 else 0, 1 if z else 0) + T(x) + T(y) + T(z))
+//   def T(s): L = [h(s[i:i+4096]) for i in range(0, len(s), 4096)] or [h(b"")]; return L[0] if len(L) == 1 else
+//   T(b"".join(L)) s = lambda n: bytes((i*i*31 + i*7 + (i >> 9)) & 255 for i in range(n)) W = lambda d, r, c, g, x, y,
+//   z: h(b"concord-weight-tree/1\0" + struct.pack("<IQQII", d, r, c, g if d == 6 else 0, 1 if z else 0) + T(x) + T(y) +
+//   T(z))
 std::vector<std::byte> sample(std::size_t n) {
   std::vector<std::byte> bytes(n);
   for (std::size_t i = 0; i < n; ++i) bytes[i] = static_cast<std::byte>(i * i * 31 + i * 7 + (i >> 9));
@@ -34,7 +35,8 @@ TEST(WeightTree, TreesMatchTheIndependentValues) {
       {4096, "ffbb01be9aad9cf2b18ea85e899a96f8f77187ba9192449ac082724105497cc0"},
       {4097, "bf75ff6c6ea48d87845a172430dcb80985b3e8f299ce3a23879d9aef94763d02"},
       {8192, "14ab53be6973ec14ae853969da059757c4ede8b20d42b9d0a4005130c999aa5e"},
-      {524288, "e8e26ac156d9431f68cc958ee968e4d1b6496ade52d47487123ea46e06ba38d3"},  // 128 blocks: their digests fill a block
+      {524288,
+       "e8e26ac156d9431f68cc958ee968e4d1b6496ade52d47487123ea46e06ba38d3"},  // 128 blocks: their digests fill a block
       {524289, "e8dc66098f97f9b4cd6d67cd0a64a6f2361fe5e78b4934cb769e825afc01094e"},  // a third level
       {1228817, "dda9ad6ff568cab3b4fa41d3f1843315966a56eed52e89d14c07c29f5a1d2d7a"},
   };
@@ -44,11 +46,16 @@ TEST(WeightTree, TreesMatchTheIndependentValues) {
 TEST(WeightTree, WeightsMatchTheIndependentValues) {
   const auto data = sample(14000);
   const std::span<const std::byte> s(data);
-  EXPECT_EQ(hex(weight_tree_digest({0, 3, 5, 0, s.first(60), {}, {}})), "b9c62d16b91220879b20d7bc8b34c3725ed07237be1ec8ea2f5cca05df3d3aa8");
-  EXPECT_EQ(hex(weight_tree_digest({2, 7, 1000, 0, s, {}, {}})), "caca8bb183e075c94440d304fd48207cd0d00119e87f6a0e7d61ec6e10741774");
-  EXPECT_EQ(hex(weight_tree_digest({5, 9, 1025, 0, s.first(9225), s.first(36), {}})), "2094d1ac51f67e523b44c3b1915572085bf70f2b440096b5563d09a65e5a0aa7");
-  EXPECT_EQ(hex(weight_tree_digest({6, 5, 77, 32, s.first(195), s.first(30), {}})), "e679b7520a85bd88e2352f4748b70baf3284bf57c716ca5298c4ec3bc972d146");
-  EXPECT_EQ(hex(weight_tree_digest({6, 5, 77, 32, s.first(195), s.first(30), s.first(15)})), "abcf183c9340c35feb3393f1e0c67654081309c272a3a6ced6592bac09d8cc8e");
+  EXPECT_EQ(hex(weight_tree_digest({0, 3, 5, 0, s.first(60), {}, {}})),
+            "b9c62d16b91220879b20d7bc8b34c3725ed07237be1ec8ea2f5cca05df3d3aa8");
+  EXPECT_EQ(hex(weight_tree_digest({2, 7, 1000, 0, s, {}, {}})),
+            "caca8bb183e075c94440d304fd48207cd0d00119e87f6a0e7d61ec6e10741774");
+  EXPECT_EQ(hex(weight_tree_digest({5, 9, 1025, 0, s.first(9225), s.first(36), {}})),
+            "2094d1ac51f67e523b44c3b1915572085bf70f2b440096b5563d09a65e5a0aa7");
+  EXPECT_EQ(hex(weight_tree_digest({6, 5, 77, 32, s.first(195), s.first(30), {}})),
+            "e679b7520a85bd88e2352f4748b70baf3284bf57c716ca5298c4ec3bc972d146");
+  EXPECT_EQ(hex(weight_tree_digest({6, 5, 77, 32, s.first(195), s.first(30), s.first(15)})),
+            "abcf183c9340c35feb3393f1e0c67654081309c272a3a6ced6592bac09d8cc8e");
 }
 
 TEST(WeightTree, TheGroupCountsForInt4Alone) {

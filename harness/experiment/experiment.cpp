@@ -4,28 +4,20 @@
 
 #include <algorithm>
 #include <cmath>
+#include <exception>
 #include <filesystem>
-#include <set>
+#include <latch>
+#include <mutex>
+#include <optional>
+#include <thread>
 
 #include "base/file.hpp"
 #include "device/provenance.hpp"
+#include "experiment/station.hpp"
 
 namespace concord {
 namespace fs = std::filesystem;
 namespace {
-
-// The devices of one plug-in and variant differ; "heterogeneous" on one machine means different variants.
-std::vector<std::pair<std::string, std::string>> pairs_of(const ExperimentSpec& e, const std::vector<std::string>& devices) {
-  std::vector<std::pair<std::string, std::string>> out;
-  for (const std::string& a : devices)
-    for (const std::string& b : devices)
-      if ((a == b) != e.cross) out.emplace_back(a, b);
-  return out;
-}
-
-bool wanted(const ExperimentSpec& e, const Workload& w) {
-  return e.prompts.empty() || std::ranges::find(e.prompts, w.id) != e.prompts.end();
-}
 
 // A prover's capture, kept until the run ends.
 struct Proof {
@@ -34,10 +26,17 @@ struct Proof {
   WorkerReady ready;
 };
 
+// Its place: who comes first makes it, who comes meanwhile waits. Once made it does not change.
+struct ProofSlot {
+  std::mutex mutex;
+  std::optional<Proof> proof;
+};
+
+// Makes one record. Cases may be run from several threads.
 class Executor {
  public:
   Executor(const RunSettings& settings, const Worker::LoadingStep& loading, const std::atomic<bool>& stop)
-      : s_(settings), pool_(settings.program, 6, stop, loading) {}
+      : s_(settings), stations_(settings.program, settings.pool, stop, loading) {}
 
   Result<Record> run(const PlannedCase& c) {
     Record record{.id = c.id, .experiment = c.experiment->id, .status = CaseStatus::kNotRun, .reason = {}, .body = describe(c)};
@@ -72,8 +71,14 @@ class Executor {
             {"trial", c.trial},
             {"verifier_index", c.verifier_index},
             {"seed", s_.seed},
-            {"prover", {{"device", c.prover}, {"precision", e.prover.name()}, {"threads", 0}, {"chunk", 0}}},
-            {"verifier", {{"device", c.verifier}, {"precision", e.verifier.name()}, {"threads", v.threads}, {"chunk", v.chunk}}}};
+            {"prover", side(c.prover, c.prover_on, e.prover, {})},
+            {"verifier", side(c.verifier, c.verifier_on, e.verifier, v)}};
+  }
+
+  OrderedJson side(const std::string& device, const std::string& on, const RunPrecision& precision, const VerifierSpec& how) const {
+    OrderedJson out{{"device", on}, {"precision", precision.name()}, {"threads", how.threads}, {"chunk", how.chunk}};
+    if (!s_.pool.empty() && device == s_.pool.front()) out["pool"] = device;
+    return out;
   }
 
   // A trial of a sampled workload draws with its own seed; the nonce is new for every proof.
@@ -86,18 +91,23 @@ class Executor {
     return r;
   }
 
-  // One proof serves every verifier and every experiment that asks for the same one.
+  // One proof serves every verifier and every experiment that asks for the same one. The nonce does not depend on which member of a pool gives it.
   Result<const Proof*> proof_for(const PlannedCase& c) {
     RunRequest r = request_for(c);
-    const std::string key = fmt::format("{}|{}|{}|{}|{}|{}", c.prover, c.experiment->prover.name(), c.workload->digest(), c.trial,
-                                        r.plan.layers, r.plan.positions);
-    if (const auto it = proofs_.find(key); it != proofs_.end()) return &it->second;
-    r.nonce = sha256_hex(fmt::format("concord.nonce/1|{}|{}", s_.seed, key));
+    const std::string what = fmt::format("{}|{}|{}|{}|{}", c.experiment->prover.name(), c.workload->digest(), c.trial, r.plan.layers, r.plan.positions);
+    const std::string key = c.prover_on + "|" + what;
+    ProofSlot& slot = slot_of(key);
+    const std::lock_guard lock(slot.mutex);
+    if (slot.proof) return &*slot.proof;
+    r.nonce = sha256_hex(fmt::format("concord.nonce/1|{}|{}|{}", s_.seed, c.prover, what));
     r.out = fs::path(s_.folder) / "captures" / (sha256_hex(key).substr(0, 16) + ".prover.safetensors");
-    CONCORD_TRY(Worker* worker, pool_.get({c.prover, 0, s_.model, c.experiment->prover.name()}));
-    r.source_digest = worker->ready().source_digest;
-    CONCORD_TRY(RunOutcome outcome, worker->prove(r));
-    return &proofs_.emplace(key, Proof{std::move(outcome), std::move(r), worker->ready()}).first->second;
+    CONCORD_TRY(Station::Done done, stations_.of(c.prover_on).prove({c.prover_on, 0, s_.model, c.experiment->prover.name()}, r));
+    return &slot.proof.emplace(std::move(done.outcome), std::move(r), std::move(done.ready));
+  }
+
+  ProofSlot& slot_of(const std::string& key) {
+    const std::lock_guard lock(proofs_mutex_);
+    return proofs_[key];
   }
 
   Status judge(const PlannedCase& c, Record& record) {
@@ -108,10 +118,8 @@ class Executor {
     r.generated.assign(proof->outcome.tokens.begin() + static_cast<std::ptrdiff_t>(r.workload.tokens.size()), proof->outcome.tokens.end());
     r.chunk = spec.chunk;
     r.out.replace_extension().replace_extension(fmt::format("{}.v{}.safetensors", sha256_hex(c.id).substr(0, 8), c.verifier_index));
-    CONCORD_TRY(Worker* worker, pool_.get({c.verifier, spec.threads, s_.model, e.verifier.name()}));
-    r.source_digest = worker->ready().source_digest;
-    CONCORD_TRY(const RunOutcome verified, worker->verify(r));
-    CONCORD_CHECK(compare_captures(c, *proof, r, verified, worker->ready(), record));
+    CONCORD_TRY(const Station::Done verified, stations_.of(c.verifier_on).verify({c.verifier_on, spec.threads, s_.model, e.verifier.name()}, r));
+    CONCORD_CHECK(compare_captures(c, *proof, r, verified.outcome, verified.ready, record));
     if (!s_.keep_captures) fs::remove(r.out);
     return {};
   }
@@ -198,46 +206,121 @@ class Executor {
   }
 
   const RunSettings& s_;
-  WorkerPool pool_;
-  std::map<std::string, Proof> proofs_;  // by everything that a proof depends on
+  Stations stations_;
+  std::mutex proofs_mutex_;
+  std::map<std::string, ProofSlot> proofs_;  // by everything that a proof depends on
+};
+
+// One call of execute(): the tracks, what they have finished, and what ended them.
+class Execution {
+ public:
+  Execution(const std::vector<PlannedCase>& cases, const std::vector<Record>& done, const RunSettings& settings, const RunProgress& progress,
+            const std::atomic<bool>& stop)
+      : cases_(cases), journal_((fs::path(settings.folder) / "records.jsonl").string()), progress_(progress), stop_(stop), records_(cases.size()),
+        executor_(settings, loading(), stop) {
+    for (const Record& r : done) finished_[r.id] = &r;
+  }
+
+  Result<std::vector<Record>> run() {
+    std::map<std::size_t, std::vector<std::size_t>> tracks;  // indices of cases
+    for (std::size_t i = 0; i < cases_.size(); ++i) tracks[cases_[i].track].push_back(i);
+    if (tracks.size() == 1) follow(tracks.begin()->second);
+    else follow_all(tracks);
+    if (thrown_) std::rethrow_exception(thrown_);
+    if (error_) return std::unexpected(*error_);
+    std::vector<Record> out;
+    for (std::optional<Record>& r : records_) out.push_back(std::move(*r));
+    return out;
+  }
+
+ private:
+  // No thread ends before all are done: a worker dies with the thread that started it, and another track may be using it.
+  void follow_all(const std::map<std::size_t, std::vector<std::size_t>>& tracks) {
+    std::latch all_done(static_cast<std::ptrdiff_t>(tracks.size()));
+    std::vector<std::jthread> threads;
+    for (const auto& track : tracks)
+      try {
+        threads.emplace_back([this, &all_done, &indices = track.second] {
+          guarded([&] { follow(indices); });
+          all_done.arrive_and_wait();
+        });
+      } catch (...) {  // no thread to be had: the others end at their next case
+        guarded([] { throw; });
+        all_done.count_down();
+      }
+  }
+
+  // What is thrown ends all tracks and leaves run().
+  void guarded(const std::function<void()>& work) {
+    try {
+      work();
+    } catch (...) {
+      const std::lock_guard lock(mutex_);
+      thrown_ = std::current_exception();
+    }
+  }
+
+  void follow(const std::vector<std::size_t>& indices) {
+    for (const std::size_t i : indices) {
+      const Status status = step(i);
+      if (status) continue;
+      const std::lock_guard lock(mutex_);
+      if (!error_) error_ = status.error();
+      return;
+    }
+  }
+
+  Status step(std::size_t i) {
+    const PlannedCase& c = cases_[i];
+    {
+      const std::lock_guard lock(mutex_);
+      if (stop_ || error_ || thrown_)
+        return fail(ErrorKind::kInterrupted, "run.interrupted", fmt::format("stopped after {} of {} cases", done_, cases_.size()));
+      if (progress_.before) progress_.before(c, done_, cases_.size());
+      if (const auto it = finished_.find(c.id); it != finished_.end()) return keep(i, *it->second);
+    }
+    CONCORD_TRY(Record record, executor_.run(c));
+    const std::lock_guard lock(mutex_);
+    CONCORD_CHECK(append_line(journal_, record.to_line()));
+    return keep(i, std::move(record));
+  }
+
+  Status keep(std::size_t i, Record record) {
+    records_[i] = std::move(record), ++done_;
+    if (progress_.after) progress_.after(*records_[i]);
+    return {};
+  }
+
+  Worker::LoadingStep loading() {
+    if (!progress_.loading) return {};
+    return [this](std::uint64_t done, std::uint64_t total) {
+      const std::lock_guard lock(mutex_);
+      progress_.loading(done, total);
+    };
+  }
+
+  const std::vector<PlannedCase>& cases_;
+  std::string journal_;
+  const RunProgress& progress_;
+  const std::atomic<bool>& stop_;
+  std::map<std::string, const Record*> finished_;
+  std::mutex mutex_;  // over everything below but the executor
+  std::vector<std::optional<Record>> records_;
+  std::size_t done_ = 0;
+  std::optional<Error> error_;
+  std::exception_ptr thrown_;
+  Executor executor_;
 };
 
 }  // namespace
 
-std::vector<PlannedCase> plan_cases(const std::vector<ExperimentSpec>& experiments, const RunSettings& s) {
-  std::vector<PlannedCase> out;
-  for (const ExperimentSpec& e : experiments)
-    for (const auto& [prover, verifier] : pairs_of(e, s.devices))
-      for (const Workload& w : s.workloads) {
-        if (!wanted(e, w)) continue;
-        for (std::int64_t trial = 0; trial < s.trials; ++trial)
-          for (std::size_t v = 0; v < e.verifiers.size(); ++v)
-            out.push_back({&e, prover, verifier, &w, trial, v, fmt::format("{}/{}>{}/{}/t{}/v{}", e.id, prover, verifier, w.id, trial, v)});
-      }
-  return out;
-}
-
 Result<std::vector<Record>> execute(const std::vector<PlannedCase>& cases, const std::vector<Record>& done, const RunSettings& settings,
                                     const RunProgress& progress, const std::atomic<bool>& stop) {
-  std::map<std::string, const Record*> finished;
-  for (const Record& r : done) finished[r.id] = &r;
   std::error_code error;
   fs::create_directories(fs::path(settings.folder) / "captures", error);
   if (error) return fail(ErrorKind::kIo, "file.create", error.message(), settings.folder);
-  std::vector<Record> out;
-  Executor executor(settings, progress.loading, stop);
-  for (const PlannedCase& c : cases) {
-    if (stop) return fail(ErrorKind::kInterrupted, "run.interrupted", fmt::format("stopped after {} of {} cases", out.size(), cases.size()));
-    if (progress.before) progress.before(c, out.size(), cases.size());
-    if (const auto it = finished.find(c.id); it != finished.end()) {
-      out.push_back(*it->second);
-    } else {
-      CONCORD_TRY(Record record, executor.run(c));
-      CONCORD_CHECK(append_line(fs::path(settings.folder) / "records.jsonl", record.to_line()));
-      out.push_back(std::move(record));
-    }
-    if (progress.after) progress.after(out.back());
-  }
+  Execution execution(cases, done, settings, progress, stop);
+  CONCORD_TRY(std::vector<Record> out, execution.run());
   if (!settings.keep_captures) fs::remove_all(fs::path(settings.folder) / "captures", error);
   return out;
 }

@@ -19,6 +19,7 @@ struct RunSettings {
   std::string model_name;
   std::vector<Workload> workloads;       // bound to the model
   std::vector<std::string> devices;      // resolved ids
+  std::vector<std::string> pool;         // two or more interchangeable devices that stand behind the one of `devices` that is the first of them; or empty
   std::string folder;                    // results: records.jsonl, captures/
   std::int64_t trials = 1;               // per prompt; sampled workloads get a new sampler seed per trial
   std::string layers, positions;         // override the suites' plans when not empty
@@ -29,7 +30,9 @@ struct RunSettings {
 // One comparison that is to be made.
 struct PlannedCase {
   const ExperimentSpec* experiment = nullptr;
-  std::string prover, verifier;          // device ids
+  std::string prover, verifier;          // device ids; a pool's first one for all of it
+  std::string prover_on, verifier_on;    // the devices that do it
+  std::size_t track = 0;                 // cases of one track run one after the other, tracks beside each other: one for each member of a pool, one for the rest
   const Workload* workload = nullptr;
   std::int64_t trial = 0;
   std::size_t verifier_index = 0;
@@ -45,9 +48,9 @@ struct RunProgress {
   Worker::LoadingStep loading;  // a worker's model
 };
 
-// Executes the cases that `done` does not hold yet and appends a record of each to <folder>/records.jsonl as soon as it is judged. An error of one case
-// (a crash, an unsupported precision) is a record, not the end. Returns all records, those of `done` included. Errors: run.interrupted (everything
-// finished is in the journal), file.*.
+// Executes the cases that `done` does not hold yet and appends a record of each to <folder>/records.jsonl as soon as it is judged: in the order of the plan
+// within a track. An error of one case (a crash, an unsupported precision) is a record, not the end. Returns all records in the order of the plan, those of
+// `done` included. Calls `progress` from several threads, one at a time. Errors: run.interrupted (everything finished is in the journal), file.*.
 Result<std::vector<Record>> execute(const std::vector<PlannedCase>& cases, const std::vector<Record>& done, const RunSettings& settings,
                                     const RunProgress& progress, const std::atomic<bool>& stop);
 

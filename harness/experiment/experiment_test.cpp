@@ -2,7 +2,9 @@
 
 #include <gtest/gtest.h>
 
+#include <algorithm>
 #include <limits>
+#include <set>
 
 namespace concord {
 namespace {
@@ -55,6 +57,34 @@ TEST(PlanCases, SamePairsAndCrossPairsAndUniqueIds) {
   for (const PlannedCase& c : ordered) EXPECT_TRUE(ids.insert(c.id).second) << c.id;
   s.devices = {"cpu:a"};
   EXPECT_TRUE(plan_cases(cross, s).empty());  // one device cannot be heterogeneous: nothing to run, and nothing to be green about
+}
+
+TEST(PlanCases, UnitsOfAPoolGoRoundItsMembersAndAreJudgedByTheNext) {
+  RunSettings s;
+  s.devices = {"g:0", "cpu:a"};
+  s.pool = {"g:0", "g:1", "g:2"};
+  s.workloads.resize(2);
+  s.workloads[0].id = "short";
+  s.workloads[1].id = "long";
+  s.trials = 2;
+  const std::vector<ExperimentSpec> experiments{experiment("e1", false, 2), experiment("e2", true, 1)};
+  const auto cases = plan_cases(experiments, s);
+  const auto placed = [&](const std::string& id) {
+    const auto c = std::ranges::find(cases, id, &PlannedCase::id);
+    return c == cases.end() ? "no case" : c->prover_on + ">" + c->verifier_on + " " + std::to_string(c->track);
+  };
+  EXPECT_EQ(cases.size(), 2u * 4 * 2 + 2 * 4);
+  EXPECT_EQ(placed("e1/g:0>g:0/short/t0/v0"), "g:0>g:1 0");
+  EXPECT_EQ(placed("e1/g:0>g:0/short/t0/v1"), "g:0>g:1 0") << "all verifiers of a unit have its place";
+  EXPECT_EQ(placed("e1/g:0>g:0/short/t1/v0"), "g:1>g:2 1");
+  EXPECT_EQ(placed("e1/g:0>g:0/long/t0/v0"), "g:2>g:0 2");
+  EXPECT_EQ(placed("e1/g:0>g:0/long/t1/v0"), "g:0>g:1 0");
+  EXPECT_EQ(placed("e2/g:0>cpu:a/long/t0/v0"), "g:2>cpu:a 2");
+  EXPECT_EQ(placed("e2/cpu:a>g:0/long/t0/v0"), "cpu:a>g:2 2");
+  EXPECT_EQ(placed("e1/cpu:a>cpu:a/long/t0/v0"), "cpu:a>cpu:a 3") << "what needs no member has a track of its own";
+  s.pool.clear();
+  for (const PlannedCase& c : plan_cases(experiments, s))
+    EXPECT_TRUE(c.track == 0 && c.prover_on == c.prover && c.verifier_on == c.verifier) << c.id;
 }
 
 TEST(JudgeTokens, CountsMarginsAndNeverAcceptsNothing) {

@@ -75,9 +75,10 @@ std::vector<std::int32_t> eligible(const SamplerSpec& s, std::span<const float> 
 // The score of every id under a sampler that draws; the largest one is its choice. Greedy: the logits themselves.
 std::vector<double> scores(const SamplerSpec& s, std::span<const float> logits, std::int64_t position) {
   std::vector<double> out(logits.size(), kIneligible);
+  const double scale = 1 / s.temperature;  // as the operator SAMPLE has it, so that a device and this draw alike
   for (std::int32_t id : eligible(s, logits)) {
     const double u = uniform_open(s.seed, static_cast<std::uint64_t>(position), static_cast<std::uint64_t>(id));
-    out[static_cast<std::size_t>(id)] = logits[static_cast<std::size_t>(id)] / s.temperature - std::log(-std::log(u));
+    out[static_cast<std::size_t>(id)] = logits[static_cast<std::size_t>(id)] * scale - std::log(-std::log(u));
   }
   return out;
 }

@@ -1,7 +1,7 @@
 // Choosing the next token, and judging a choice somebody else made. Runs on the host in float64, so that it is the same on every backend.
 //
 // Greedy: the largest logit, the lowest id among equals. Sampling: keep the top_k largest logits, of these the smallest set with at least top_p of the
-// probability at the given temperature, then take the largest of logit / temperature + g, where g = -log(-log(u)) is Gumbel noise and u is
+// probability at the given temperature, then take the largest of logit * (1 / temperature) + g, where g = -log(-log(u)) is Gumbel noise and u is
 // uniform_open(seed, position, id): the Gumbel-max form of drawing from softmax (Gumbel 1954; Maddison et al. 2014, arXiv 1411.0030). The noise depends
 // on seed, position and token id alone, so a verifier can draw the same one (the idea of Token-DiFR, arXiv 2511.20621).
 #pragma once

@@ -76,7 +76,8 @@ void add_record(GroupSummary& g, const Record& r) {
   add_cost(g.cost, child(r.body, "cost"));
 }
 
-std::string side(const OrderedJson& j) { return fmt::format("{} {}", text(j, "device"), text(j, "precision")); }
+// The members of a pool are one side: which of them ran a case says nothing about the model.
+std::string side(const OrderedJson& j) { return fmt::format("{} {}", text(j, j.contains("pool") ? "pool" : "device"), text(j, "precision")); }
 
 ExperimentSummary& experiment_of(std::vector<ExperimentSummary>& all, const Record& r) {
   const auto it = std::ranges::find(all, r.experiment, &ExperimentSummary::id);

@@ -21,6 +21,11 @@ INSTANTIATE_TEST_SUITE_P(Rows, BenchRefusals,
                                          Row{"bench model --precision f33", 2, "precision.unknown"},
                                          Row{"bench model --prefill 0 --decode 0", 2, "bench.nothing_asked"},
                                          Row{"bench model --prefill 0 --capture every", 2, "bench.nothing_asked"},
+                                         Row{"bench model --prefill 0 --states /tmp/s", 2, "bench.nothing_asked"},
+                                         Row{"bench model --shape nobody-1b", 2, "bench.unknown_shape"},
+                                         Row{"bench model --shape qwen3-30b-a3b", 2, "bench.unsupported_shape"},
+                                         Row{"bench model --shape qwen2.5-7b --model x", 2, "bench.model_or_shape"},
+                                         Row{"bench model --write /tmp/m", 2, "bench.write_needs_shape"},
                                          Row{"bench model --capture some", 2, "capture"},
                                          Row{"bench model --prefill 100000", 2, "bench.too_long"},
                                          Row{"bench model --verify 100000", 2, "bench.too_long"},
@@ -64,7 +69,7 @@ TEST_F(Bench, OfAModelHasItsFields) {
   EXPECT_EQ(j["load"]["seconds"]["samples"].size(), 2u);
   EXPECT_EQ(j["load"]["first_state_seconds"]["samples"].size(), 2u);
   EXPECT_GT(j["memory"]["peak_bytes"].get<double>(), j["memory"]["weight_bytes"].get<double>());
-  ASSERT_EQ(j["blocks"].size(), 4u);
+  ASSERT_EQ(j["blocks"].size(), 5u);
   for (const Json& block : j["blocks"]) {
     EXPECT_EQ(block["seconds"]["samples"].size(), 3u) << block["name"];
     EXPECT_GT(block["tokens_per_second"].get<double>(), 0) << block["name"];
@@ -76,7 +81,9 @@ TEST_F(Bench, OfAModelHasItsFields) {
   EXPECT_EQ(j["blocks"][0]["tokens"], 12);
   EXPECT_EQ(j["blocks"][1]["tokens"], 3);
   EXPECT_TRUE(j["blocks"][2].contains("time_with_over_without"));
-  EXPECT_TRUE(j["blocks"][3].contains("times_as_fast_as_generating"));
+  EXPECT_EQ(j["blocks"][2]["name"], "copy_out");
+  EXPECT_TRUE(j["blocks"][3].contains("time_with_over_without"));
+  EXPECT_TRUE(j["blocks"][4].contains("times_as_fast_as_generating"));
   EXPECT_EQ(j["verification"], "4 of 4 tokens are the verifier's own choice");
 }
 

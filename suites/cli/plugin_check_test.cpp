@@ -98,6 +98,7 @@ const Row kRows[] = {
     {"unterminated-witness", "witness", "FAIL", "no terminator"},
     {"witness-overwrite", "witness", "FAIL", "behind the host's older struct"},
     {"witness-null-crash", "witness", "FAIL", "killed by SIGSEGV (Segmentation fault) at: faulty:0: add F32: run with witness NULL"},
+    {"newest-call-only", "witness", "FAIL", "that of ABI 2.0"},
     {"throws", "witness", "FAIL", "a C++ exception crossed the ABI at: faulty:0: add F32: run (thrown by its test)"},
     {"aborts", "witness", "FAIL", "killed by SIGABRT (Aborted)"},
     {"exits", "witness", "FAIL", "exit code 0 at: faulty:0: add F32: run"},

@@ -22,8 +22,9 @@ struct Outcome {
   std::string output;  // standard output and standard error together
 };
 
-inline Outcome concord(const std::string& arguments) {
-  const std::string command = "cd " + kSource + " && " + kProgram + " " + arguments + " 2>&1 </dev/null";
+// `before`: variables for its environment, NAME=VALUE with a space behind each.
+inline Outcome concord(const std::string& arguments, const std::string& before = "") {
+  const std::string command = "cd " + kSource + " && " + before + kProgram + " " + arguments + " 2>&1 </dev/null";
   Outcome out;
   FILE* pipe = ::popen(command.c_str(), "r");
   if (!pipe) return out;

@@ -1,11 +1,13 @@
 // conformance.guard: fails unless every required backend executed its required cases in this CTest run. Skipped tests are green for CTest; here they are not.
-//   concord_conformance_guard --tier smoke --records FOLDER
-// Required are the names of CONCORD_REQUIRE_BACKENDS, or, where it is not set, every available device of this machine that has a required list.
+//   concord_conformance_guard --tier smoke --records FOLDER [--tested cpu:avx2,cuda,cuda:portable]
+// Required are the names of CONCORD_REQUIRE_BACKENDS, or, where it is not set, every available device of this machine that has a required list; with --tested,
+// the names that CTest has tests for, those of them that are there and have one. What is not there is printed with its reason.
 #include <fmt/format.h>
 
 #include <algorithm>
 #include <cstdio>
 #include <filesystem>
+#include <map>
 #include <set>
 
 #include "conformance/bundle/recheck.hpp"
@@ -20,24 +22,59 @@ namespace {
 
 namespace fs = std::filesystem;
 
-bool is_of(const std::string& device, const std::string& name) { return device == name || device.starts_with(name + ":"); }
+struct Arguments {
+  Tier tier = Tier::kSmoke;
+  std::string records;
+  std::vector<std::string> tested;  // empty: every device that there is
+};
 
-// Devices that must have run. A bare backend stands for each of its available devices that has a list. Each name must stand for one at least: a required
-// device that no list covers would be required to do nothing.
-Result<std::vector<std::string>> devices_required(const Backends& backends, const std::vector<RequiredList>& lists, Tier tier) {
-  std::vector<std::string> listed, out;
+// Available devices with a list.
+Result<std::vector<std::string>> listed_devices(const Backends& backends, const std::vector<RequiredList>& lists, Tier tier) {
+  std::vector<std::string> listed;
   for (const DeviceFacts& d : backends.devices()) {
     CONCORD_TRY(const auto list, required_for(lists, d.id, tier));
     if (d.available && list) listed.push_back(d.id);
   }
-  const std::vector<std::string> names = required_backends();
-  for (const std::string& name : names) {
-    if (const auto id = backends.resolve(name); !id) return std::unexpected(id.error());
-    if (std::ranges::none_of(listed, [&](const std::string& d) { return is_of(d, name); }))
+  return listed;
+}
+
+// What the user requires, by id: a bare backend stands for each of `usual` that is its own. Each name must stand for one at least: a required device that no
+// list covers would be required to do nothing.
+Result<std::vector<std::string>> devices_named(const Backends& backends, const std::vector<std::string>& listed, const std::vector<std::string>& usual, Tier tier) {
+  std::vector<std::string> out;
+  for (const std::string& name : required_backends()) {
+    CONCORD_TRY(const std::string id, backends.resolve(name));
+    const bool bare = name.find(':') == std::string::npos;
+    const std::size_t before = out.size();
+    std::ranges::copy_if(bare ? usual : listed, std::back_inserter(out), [&](const std::string& d) { return names_device(bare ? name : id, d); });
+    if (out.size() == before)
       return fail(ErrorKind::kNothingRun, "guard.no_list",
                   fmt::format("CONCORD_REQUIRE_BACKENDS names {}, which has no required list in the tier {}; make one with concord plan --lock", name, tier_name(tier)));
   }
-  std::ranges::copy_if(listed, std::back_inserter(out), [&](const std::string& d) { return names.empty() || requires_backend(d); });
+  return out;
+}
+
+// Of the devices that CTest has tests for, those that must have run; the others are printed, because CTest shows a skipped test in green.
+std::vector<std::string> devices_tested(const Backends& backends, const std::vector<std::string>& tested, const std::vector<std::string>& listed) {
+  std::vector<std::string> out;
+  for (const std::string& name : tested) {
+    const auto id = backends.resolve(name);
+    if (!id) fmt::print("SKIPPED {}: {}\n", name, id.error().message);
+    else if (std::ranges::find(listed, *id) == listed.end()) fmt::print("NOT REQUIRED {}: no list says what {} must pass\n", name, *id);
+    else out.push_back(*id);
+  }
+  for (const std::string& id : listed)
+    if (std::ranges::find(out, id) == out.end()) fmt::print("NOT TESTED {}: it is there and has a list, but no test of its own\n", id);
+  return out;
+}
+
+Result<std::vector<std::string>> devices_required(const Backends& backends, const std::vector<RequiredList>& lists, const Arguments& a) {
+  CONCORD_TRY(const auto listed, listed_devices(backends, lists, a.tier));
+  std::vector<std::string> out = a.tested.empty() ? listed : devices_tested(backends, a.tested, listed);
+  CONCORD_TRY(std::vector<std::string> named, devices_named(backends, listed, out, a.tier));
+  if (!named.empty()) out = std::move(named);
+  std::ranges::sort(out);
+  out.erase(std::ranges::unique(out).begin(), out.end());
   if (out.empty()) return fail(ErrorKind::kNothingRun, "guard.nothing", "no available device has a required-case list: nothing could be guarded");
   return out;
 }
@@ -66,21 +103,33 @@ Result<RecheckRules> rules_of(const std::vector<RequiredList>& lists, const std:
   return rules;
 }
 
-Result<int> guard(Tier tier, const std::string& folder) {
+Result<int> guard(const Arguments& a) {
+  const Tier tier = a.tier;
   CONCORD_TRY(const auto lists, load_required());
-  CONCORD_TRY(const auto devices, devices_required(Backends::discover(), lists, tier));
+  CONCORD_TRY(const auto devices, devices_required(Backends::discover(), lists, a));
   CONCORD_TRY(const OperatorSuite suite, OperatorSuite::load());
   CONCORD_TRY(const auto plan, select(suite, Selection{.tier = tier, .ids = {}, .families = {}, .operators = {}, .pattern = {}, .axes = {}}));
   CONCORD_TRY(const auto rules, rules_of(lists, devices, tier));
-  CONCORD_TRY(const auto records, records_of(folder, {devices.begin(), devices.end()}, tier, rules));
+  CONCORD_TRY(const auto records, records_of(a.records, {devices.begin(), devices.end()}, tier, rules));
   const Verdict verdict = judge_records(devices, plan, records, lists, tier);
   for (const DeviceVerdict& d : verdict.devices) {
     fmt::print("{}\n", d.line());
     for (std::size_t i = 0; i < std::min<std::size_t>(d.missing.size(), 10); ++i) fmt::print("    not executed or not good: {}\n", d.missing[i]);
   }
   fmt::print("{}\n", verdict.line);
-  if (records.empty()) fmt::print("no record in {}: run the whole label, ctest -L conformance\n", folder);
+  if (records.empty()) fmt::print("no record in {}: run the whole label, ctest -L conformance\n", a.records);
   return verdict.green ? exit_codes::kOk : verdict.exit != 0 ? verdict.exit : exit_codes::kNothingRun;
+}
+
+Result<Arguments> parse(int argc, char** argv) {
+  std::map<std::string, std::string> values;
+  for (int i = 1; i + 1 < argc; i += 2) values[argv[i]] = argv[i + 1];
+  Arguments a{.tier = {}, .records = values["--records"], .tested = split(values["--tested"])};
+  const bool all_known = values.size() == 3 && (argc == 5 || argc == 7);
+  if (!all_known || a.records.empty() || (argc == 7) == a.tested.empty())
+    return fail(ErrorKind::kUsage, "guard.usage", "expected --tier TIER --records FOLDER [--tested NAME,NAME]");
+  CONCORD_TRY(a.tier, tier_from_name(values["--tier"]));
+  return a;
 }
 
 int run(int argc, char** argv) {
@@ -88,11 +137,9 @@ int run(int argc, char** argv) {
     fmt::print(stderr, "{}\n", e.to_string());
     return exit_code(e.kind);
   };
-  if (argc != 5 || std::string(argv[1]) != "--tier" || std::string(argv[3]) != "--records")
-    return complain({.kind = ErrorKind::kUsage, .code = "guard.usage", .message = "expected --tier TIER --records FOLDER", .file = {}, .offset = {}});
-  const auto tier = tier_from_name(argv[2]);
-  if (!tier) return complain(tier.error());
-  const auto code = guard(*tier, argv[4]);
+  const auto a = parse(argc, argv);
+  if (!a) return complain(a.error());
+  const auto code = guard(*a);
   return code ? *code : complain(code.error());
 }
 

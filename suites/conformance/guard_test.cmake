@@ -1,5 +1,6 @@
 # The guard and the operator tests from the outside, where they must not be green. Needs no device but cpu:strict.
-#   cmake -DGUARD=... -DTEST=... -DLIST=cpu-smoke.lock -DWORK=FOLDER -P guard_test.cmake
+#   cmake -DGUARD=... -DTEST=... -DLIST=cpu-smoke.lock -DTWINS=FOLDER -DWORK=FOLDER -P guard_test.cmake
+# TWINS: the folder of the test plug-in with several devices of a kind.
 file(REMOVE_RECURSE ${WORK})
 file(MAKE_DIRECTORY ${WORK}/empty)
 
@@ -23,6 +24,15 @@ expect("a guard that requires an absent backend" 3 "no_such_backend" ${_with} CO
 expect("a guard that requires a device without a list" 5 "guard.no_list" ${_with} CONCORD_REQUIRE_BACKENDS=cpu:strict,reference ${GUARD} --tier smoke --records ${WORK}/empty)
 expect("an absent device is skipped" 77 "SKIPPED" ${_with} ${_rope} --device no_such_backend)
 expect("a required absent device fails" 3 "no_such_backend" ${_with} CONCORD_REQUIRE_BACKENDS=no_such_backend ${_rope} --device no_such_backend)
+expect("a guard without a name behind --tested" 2 "guard.usage" ${_with} ${GUARD} --tier smoke --records ${WORK}/empty --tested ,)
+foreach(_name twin:0 twin:0:portable)
+  string(REPLACE ":0" "" _short ${_name})  # twin, twin:portable
+  expect("${_short} is a name" 0 "executed on ${_name}" ${_with} CONCORD_BACKEND_PATH=${TWINS} ${_rope} --device ${_short})
+  if(NOT EXISTS ${WORK}/rope/${_name}.rope.smoke/cases.jsonl)
+    message(SEND_ERROR "no journal under the id ${_name}")
+  endif()
+endforeach()
+expect("a device that is there and not available" 77 "SKIPPED: device twin:0:lost is not available: it is lost" ${_with} CONCORD_BACKEND_PATH=${TWINS} ${_rope} --device twin:lost)
 expect("a filter leaves tests out" 5 "only 0 of" ${_with} GTEST_FILTER=none ${_rope} --device cpu:strict)
 expect("tests are listed, not run" 5 "only 0 of" ${_with} ${_rope} --device cpu:strict --gtest_list_tests)
 if(NOT EXISTS ${WORK}/rope/cpu:strict.rope.smoke/cases.jsonl)
@@ -36,6 +46,12 @@ endforeach()
 set(_guard ${_with} CONCORD_REQUIRE_BACKENDS=cpu:strict ${GUARD} --tier smoke --records ${WORK}/all)
 set(_journal ${WORK}/all/cpu:strict.rope.smoke/cases.jsonl)
 expect("a guard over a whole run" 0 "GREEN: " ${_guard})
+# What CTest has tests for and is not there is said; what is there and has no test too. A device by another name is the one that its records name.
+set(_tested ${_with} ${GUARD} --tier smoke --records ${WORK}/all --tested)
+expect("a device that is not there" 0 "SKIPPED no_such_backend: no device 'no_such_backend'" ${_tested} cpu:strict,no_such_backend)
+expect("a device without a list" 0 "NOT REQUIRED reference" ${_tested} cpu:strict,reference)
+expect("a device without a test" 5 "NOT TESTED cpu:strict" ${_tested} no_such_backend)
+expect("a required device without a test" 0 "GREEN: " ${_with} CONCORD_REQUIRE_BACKENDS=cpu:strict ${GUARD} --tier smoke --records ${WORK}/all --tested no_such_backend)
 file(READ ${_journal} _whole)
 file(STRINGS ${LIST} _count REGEX "^count ")
 string(REPLACE "count " "" _count "${_count}")

@@ -1,5 +1,6 @@
 // The cases of one operator family and tier on one device as GoogleTest tests. The work is done by run_cases(), in workers, before the tests report it.
 //   concord_operator_test --device cpu:avx2 --family matmul --tier smoke --records FOLDER
+// The family "all" is all of them. A device may be named as on the command line (cuda, cuda:portable); lists, records and the guard know it by its id.
 // Exit codes: GoogleTest's 0 and 1; 77 the device is not there (3 where CONCORD_REQUIRE_BACKENDS names it), 5 nothing was executed, 2 wrong use.
 #include <fmt/format.h>
 #include <gtest/gtest.h>
@@ -19,7 +20,7 @@ namespace concord::conformance {
 namespace {
 
 struct Arguments {
-  std::string device, family, records;
+  std::string device, family, records;  // device: as named, and once it is found its id
   Tier tier = Tier::kSmoke;
 };
 
@@ -43,7 +44,9 @@ struct Outcome {
 Result<Outcome> execute(const Arguments& a) {
   Outcome out;
   CONCORD_TRY(const OperatorSuite suite, OperatorSuite::load());
-  CONCORD_TRY(out.plan, select(suite, Selection{.tier = a.tier, .ids = {}, .families = {a.family}, .operators = {}, .pattern = {}, .axes = {}}));
+  Selection selection{.tier = a.tier, .ids = {}, .families = {}, .operators = {}, .pattern = {}, .axes = {}};
+  if (a.family != "all") selection.families = {a.family};
+  CONCORD_TRY(out.plan, select(suite, selection));
   CONCORD_TRY(const auto lists, load_required());
   CONCORD_TRY(const auto list, required_for(lists, a.device, a.tier));
   SessionSettings settings;
@@ -123,13 +126,16 @@ int run(int argc, char** argv) {
     fmt::print(stderr, "{}\n", e.to_string());
     return exit_code(e.kind);
   };
-  const auto a = parse(argc, argv);
+  auto a = parse(argc, argv);
   if (!a) return complain(a.error());
-  if (const auto id = Backends::discover().resolve(a->device); !id) {
+  const auto id = Backends::discover().resolve(a->device);
+  if (!id) {
     if (requires_backend(a->device)) return complain(id.error());
     fmt::print("SKIPPED: {}\n", id.error().message);
     return exit_codes::kSkipped;
   }
+  if (*id != a->device) fmt::print("{} is {}\n", a->device, *id);
+  a->device = *id;
   const auto outcome = execute(*a);
   if (!outcome) return complain(outcome.error());
   return report(*outcome, *a);

@@ -2,6 +2,9 @@
 // the ABI.
 #include <fmt/format.h>
 
+#include <cstring>
+#include <memory>
+
 #include "bench.hpp"
 
 namespace concord::testing {
@@ -69,6 +72,10 @@ void prepare(Prepared& p, concord_op op) {
       break;
     case CONCORD_OP_TOPK_ROUTING:
       attach(p, {x_of(p, {2, 8})}, {b.room(DType::kF32, {2, 3}), b.put_i32({2, 3}, std::vector<std::int32_t>(6))});
+      break;
+    case CONCORD_OP_SAMPLE:
+      p.call.scale = 0.5, p.call.seed = 7;
+      attach(p, {x_of(p, {2, 8}), b.put_i32({2}, {0, 4})}, {b.put_i32({2}, {0, 0})});
       break;
     default:
       attach(p, {x_of(p, {2, 8})}, {b.put_i32({2}, {0, 0})});
@@ -150,6 +157,19 @@ TEST_P(InvalidCalls, CountsFlagsAndHeaderAreChecked) {
     spoiled("no weight", [](concord_call& c) { c.weight = nullptr; }, "weight");
 }
 
+// A host of ABI 2.0 has a shorter call: every operator that it knows is served, and nothing behind its end is read.
+TEST_P(InvalidCalls, TheCallOfAnOlderHostIsServed) {
+  Prepared p(subject());
+  prepare(p, op());
+  const auto bytes = std::make_unique<std::uint64_t[]>(CONCORD_CALL_SIZE_2_0 / 8);
+  p.call.struct_size = CONCORD_CALL_SIZE_2_0;
+  std::memcpy(bytes.get(), &p.call, CONCORD_CALL_SIZE_2_0);
+  const Status s = p.bench.run(*reinterpret_cast<const concord_call*>(bytes.get()));
+  EXPECT_EQ(s.has_value(), op() != CONCORD_OP_SAMPLE) << (s ? "served without a seed" : s.error().message);
+  p.call.struct_size -= 8;
+  expect_invalid(p, "a call that is too short", "struct_size");
+}
+
 struct Fault {
   concord_op op;
   const char* what;
@@ -203,6 +223,12 @@ const Fault kFaults[] = {
        p.call.out[0] = f32_of(p, {2, 9}), p.call.out[1] = p.bench.put_i32({2, 9}, std::vector<std::int32_t>(18));
      },
      "k is 9"},
+    {CONCORD_OP_SAMPLE, "negative position", [](Prepared& p) { p.call.in[1] = p.bench.put_i32({2}, {3, -1}); },
+     "positions[1] is -1"},
+    {CONCORD_OP_SAMPLE, "temperature infinite", [](Prepared& p) { p.call.scale = 0; }, "scale"},
+    {CONCORD_OP_SAMPLE, "temperature zero", [](Prepared& p) { p.call.scale = INFINITY; }, "scale"},
+    {CONCORD_OP_SAMPLE, "temperature negative", [](Prepared& p) { p.call.scale = -1; }, "scale"},
+    {CONCORD_OP_SAMPLE, "temperature NaN", [](Prepared& p) { p.call.scale = NAN; }, "scale"},
     {CONCORD_OP_ROPE, "partly overlapping output",
      [](Prepared& p) {
        concord_tensor wide = x_of(p, {3, 3, 8});

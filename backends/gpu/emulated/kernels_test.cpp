@@ -1,4 +1,5 @@
-// What the shared kernels promise beyond right numbers: the digest of a weight is the host's, and the order of a sum depends neither on the width of warps nor on the number of tokens.
+// What the shared kernels promise beyond right numbers: the digest of a weight is the host's, and the order of a sum
+// depends neither on the width of warps nor on the number of tokens.
 #include <dlfcn.h>
 #include <fmt/format.h>
 
@@ -11,7 +12,10 @@ namespace {
 // The forms of every device's tests, and int4 in groups that fill no chunk of a row, or more than one slab.
 std::vector<WeightForm> all_forms() {
   std::vector<WeightForm> forms = kWeightForms;
-  forms.insert(forms.end(), {{"U4/7", CONCORD_U4, 7, false}, {"U4/20 zeros", CONCORD_U4, 20, true}, {"U4/96 zeros", CONCORD_U4, 96, true}, {"U4/4096", CONCORD_U4, 4096, false}});
+  forms.insert(forms.end(), {{"U4/7", CONCORD_U4, 7, false},
+                             {"U4/20 zeros", CONCORD_U4, 20, true},
+                             {"U4/96 zeros", CONCORD_U4, 96, true},
+                             {"U4/4096", CONCORD_U4, 4096, false}});
   return forms;
 }
 
@@ -38,7 +42,8 @@ class Raw {
     concord_weight* weight = nullptr;
     Sha256 digest{};
     EXPECT_EQ(table_->weight_create(device_, &desc, &weight, &err), CONCORD_OK) << err.message;
-    EXPECT_EQ(table_->weight_digest(device_, weight, reinterpret_cast<std::uint8_t*>(digest.data()), &err), CONCORD_OK) << err.message;
+    EXPECT_EQ(table_->weight_digest(device_, weight, reinterpret_cast<std::uint8_t*>(digest.data()), &err), CONCORD_OK)
+        << err.message;
     table_->weight_destroy(device_, weight);
     return hex(digest);
   }
@@ -49,13 +54,17 @@ class Raw {
 };
 
 std::string host_digest(const HostWeight& w) {
-  return hex(weight_tree_digest({w.desc.dtype, static_cast<std::uint64_t>(w.desc.rows), static_cast<std::uint64_t>(w.desc.cols), w.desc.group, w.data, w.scales, std::as_bytes(std::span(w.zeros))}));
+  return hex(weight_tree_digest({w.desc.dtype, static_cast<std::uint64_t>(w.desc.rows),
+                                 static_cast<std::uint64_t>(w.desc.cols), w.desc.group, w.data, w.scales,
+                                 std::as_bytes(std::span(w.zeros))}));
 }
 
 TEST(WeightDigest, IsTheHostsForEveryFormAndPadding) {
   Raw device;
-  // One byte; rows with padding and without; a whole block; more blocks than fit into a second level of one block (F32).
-  const std::pair<std::int64_t, std::int64_t> shapes[] = {{1, 1}, {3, 5}, {7, 1001}, {16, 64}, {32, 128}, {65, 260}, {200, 700}};
+  // One byte; rows with padding and without; a whole block; more blocks than fit into a second level of one block
+  // (F32).
+  const std::pair<std::int64_t, std::int64_t> shapes[] = {{1, 1},    {3, 5},    {7, 1001}, {16, 64},
+                                                          {32, 128}, {65, 260}, {200, 700}};
   for (const WeightForm& form : all_forms())
     for (const auto& [rows, cols] : shapes) {
       const HostWeight w = make_weight(form, rows, cols, activation_dtypes().front(), 3);
@@ -80,14 +89,17 @@ std::vector<std::byte> product(Device& device, const HostWeight& w, DType act, c
   Bench b(device);
   concord_call c = make_call(CONCORD_OP_MATMUL);
   c.n_in = c.n_out = 1, c.weight = b.weight(w.desc);
-  c.in[0] = b.put(act, {tokens, w.desc.cols}, Values(x.begin(), x.begin() + tokens * w.desc.cols)), c.out[0] = b.room(act, {tokens, w.desc.rows});
+  c.in[0] = b.put(act, {tokens, w.desc.cols}, Values(x.begin(), x.begin() + tokens * w.desc.cols)),
+  c.out[0] = b.room(act, {tokens, w.desc.rows});
   const Status s = b.run(c);
   EXPECT_TRUE(s.has_value()) << s.error().to_string();
   return b.bits(c.out[0]);
 }
 
 // The first token of `bits`.
-std::vector<std::byte> first_row(const std::vector<std::byte>& bits, std::int64_t tokens) { return {bits.begin(), bits.begin() + static_cast<std::ptrdiff_t>(bits.size()) / tokens}; }
+std::vector<std::byte> first_row(const std::vector<std::byte>& bits, std::int64_t tokens) {
+  return {bits.begin(), bits.begin() + static_cast<std::ptrdiff_t>(bits.size()) / tokens};
+}
 
 TEST(Matmul, TheOrderOfASumDoesNotDependOnTheWarpsNorOnTheTokensBesideIt) {
   const std::string& id = subject().facts().id;
@@ -115,7 +127,8 @@ TEST(Matmul, TheOrderOfASumDoesNotDependOnTheWarpsNorOnTheTokensBesideIt) {
     }
 }
 
-// Rows whose last 16 bytes hold more than the row: whatever stands there must not come into a sum; nor may rows of x that begin anywhere.
+// Rows whose last 16 bytes hold more than the row: whatever stands there must not come into a sum; nor may rows of x
+// that begin anywhere.
 TEST(Matmul, OddExtentsOfEveryForm) {
   for (const DType act : activation_dtypes())
     for (const WeightForm& form : all_forms())

@@ -42,6 +42,6 @@ std::string features(int, const Variant&) { return ""; }
 std::string libraries() { return "Boost.Context"; }
 const char* vendor() { return "none (emulation on the CPU, for tests)"; }
 const char* build() { return "C++ " __VERSION__ ", -mfma -ffp-contract=off, no fast-math, fma by name only"; }
-std::unique_ptr<Library> open_library(concord_device&) { return nullptr; }
+concord_status open_library(concord_device&, std::unique_ptr<Library>&, concord_error*) { return CONCORD_OK; }
 
 }  // namespace CONCORD_GPU

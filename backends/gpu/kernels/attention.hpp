@@ -8,12 +8,12 @@
 #include <cmath>
 
 #include "gpu/device.hpp"
-#include "gpu/numbers.hpp"
+#include "gpu/tile.hpp"
 
 #if defined(CONCORD_GPU_EMULATED)
-#define GPU_UNROLL
+#define GPU_ROLLED
 #else
-#define GPU_UNROLL _Pragma("unroll")
+#define GPU_ROLLED _Pragma("unroll 1")  // before a loop whose body is long and keeps no registers by its index
 #endif
 
 namespace CONCORD_GPU {

@@ -6,12 +6,17 @@
 
 #include "gpu/block.hpp"
 #include "gpu/kernels/attention_prefill.hpp"
-#include "gpu/tile.hpp"
 
 namespace CONCORD_GPU {
 namespace {
 
 constexpr unsigned kWarps = kQueries / kTile, kElements = 8, kParts = 3;
+constexpr unsigned kGroup = 4;  // tiles of the result that are summed side by side
+#if defined(CONCORD_GPU_CUDA)
+constexpr unsigned kMostThreads = kWarps * 32;
+#else
+constexpr unsigned kMostThreads = kWarps * 64;
+#endif
 constexpr std::size_t kMostShared = 96u << 10, kStaticShared = 512;  // [bytes]; the second: what the kernel has besides its dynamic memory
 
 // How weights are cut: part 0 is the smallest. Sums over a part are multiplied with step() before the next larger part is added, in the end with last().
@@ -62,13 +67,23 @@ GPU_DEVICE Words4 read_words(const T* from, bool aligned) {
   return words;
 }
 
-// Which element of this lane stands first in the row where element i stands: its own index, or a smaller one. Known when the kernel is compiled.
-GPU_DEVICE unsigned row_of(unsigned i) {
-  unsigned first = i;
-  for (unsigned j = i; j-- > 0;)
-    if (tile_row(j) == tile_row(i)) first = j;
-  return first;
+#if defined(CONCORD_GPU_TILE_MMA)
+using Layout = MmaLayout;
+#elif defined(CONCORD_GPU_TILE_MFMA)
+using Layout = MfmaLayout;
+#else
+using Layout = PlainLayout<32>;  // rows are as with 64 lanes
+#endif
+// Which bits of an element's number say in which of a lane's rows it stands.
+constexpr unsigned row_bits() {
+  unsigned bits = 0;
+  for (unsigned bit = 1; bit < Layout::kElements; bit *= 2)
+    if (Layout::row(0, bit) != Layout::row(0, 0)) bits |= bit;
+  return bits;
 }
+constexpr unsigned kRowBits = row_bits();
+// The element of a lane that stands first in the row where element i stands: its own number, or a smaller one.
+GPU_DEVICE unsigned row_of(unsigned i) { return i & kRowBits; }
 
 // The lanes that share a row of a tile differ in certain bits of their numbers, the same bits in every row.
 struct RowLanes {
@@ -97,7 +112,7 @@ struct TiledBlock {
   TileSum out[kOutTiles];
 
   GPU_DEVICE TiledBlock(const QueryTile& t, unsigned char* memory, unsigned* flag) : tile(t), room(memory), special(flag) {
-    for (unsigned i = 0; i < kElements; ++i) most[i] = minus_infinity(), total[i] = 0;
+    for (unsigned i = 0; i < kElements; ++i) most[i] = minus_infinity(), total[i] = 0, shrink[i] = 1;
   }
   GPU_DEVICE static unsigned row(unsigned i) { return warp() * kTile + tile_row(i); }
 
@@ -120,7 +135,9 @@ struct TiledBlock {
       *reinterpret_cast<Words4*>(room.keys + r * Memory::kRow + col) = words;
     }
   }
-  // Their values, turned: a thread has eight columns of two rows, so that it can write words, and neighbours write neighbouring words.
+  GPU_DEVICE static bool not_finite(std::uint32_t bits) { return (bits & Cut<T>::kSpecial) == Cut<T>::kSpecial; }
+  // Their values, turned: a thread has eight columns of two rows, so that it can write words, and neighbours write neighbouring words. Values that are not finite stay behind as
+  // zeros: a weight of 0 must not meet them, nor may parts of opposite sign.
   GPU_DEVICE void load_values(std::size_t first, unsigned n, unsigned number) const {
     const AttentionCall& a = tile.a;
     const T* values = static_cast<const T*>(a.values);
@@ -131,8 +148,9 @@ struct TiledBlock {
       if (r < n) even = read_words(values + tile.head(first + r) * a.d + col, a.cache_aligned);
       if (r + 1 < n) odd = read_words(values + tile.head(first + r + 1) * a.d + col, a.cache_aligned);
       for (unsigned e = 0; e < 8; ++e) {
-        const std::uint32_t low = even.w[e / 2] >> (16 * (e % 2)) & 0xffffu, high = odd.w[e / 2] >> (16 * (e % 2)) & 0xffffu;
-        finite = finite && (low & Cut<T>::kSpecial) != Cut<T>::kSpecial && (high & Cut<T>::kSpecial) != Cut<T>::kSpecial;
+        std::uint32_t low = even.w[e / 2] >> (16 * (e % 2)) & 0xffffu, high = odd.w[e / 2] >> (16 * (e % 2)) & 0xffffu;
+        if (not_finite(low)) low = 0, finite = false;
+        if (not_finite(high)) high = 0, finite = false;
         reinterpret_cast<Word*>(room.values + (col + e) * Memory::kColumn + r)->w = low | high << 16;
       }
     }
@@ -141,10 +159,16 @@ struct TiledBlock {
 
   GPU_DEVICE void scores(unsigned n, TileSum (&s)[kScoreTiles]) const {
     const T* queries = room.q + warp() * kTile * Memory::kRow;
-    GPU_UNROLL
-    for (unsigned j = 0; j < kScoreTiles; ++j) {
-      if (j * kTile >= n) continue;
-      for (unsigned k = 0; k < tile.a.d; k += kTile) tile_multiply(s[j], queries + k, Memory::kRow, room.keys + j * kTile * Memory::kRow + k, Memory::kRow);
+    GPU_ROLLED
+    for (unsigned k = 0; k < tile.a.d; k += kTile) {
+      TileOperand<T> q, key;
+      load_tile(q, queries + k, Memory::kRow);
+      GPU_UNROLL
+      for (unsigned j = 0; j < kScoreTiles; ++j) {
+        if (j * kTile >= n) continue;
+        load_tile(key, room.keys + j * kTile * Memory::kRow + k, Memory::kRow);
+        multiply_tiles(s[j], q, key);
+      }
     }
   }
 
@@ -193,40 +217,66 @@ struct TiledBlock {
     }
   }
 
-  GPU_DEVICE TileSum step(unsigned column, unsigned n) const {
-    TileSum sum;
-    GPU_UNROLL
+  // What this tile of keys adds to kGroup neighbouring tiles of the result.
+  GPU_DEVICE void steps(unsigned column, unsigned n, TileSum (&sum)[kGroup]) const {
+    GPU_ROLLED
     for (unsigned p = 0; p < kParts; ++p) {
       const T* weights = room.weights + (p * kQueries + warp() * kTile) * Memory::kColumn;
-      GPU_UNROLL
-      for (unsigned k = 0; k < kKeys; k += kTile)
-        if (k < n) tile_multiply(sum, weights + k, Memory::kColumn, room.values + column * Memory::kColumn + k, Memory::kColumn);
-      for (unsigned i = 0; i < kElements; ++i) sum.v[i] *= p + 1 < kParts ? Cut<T>::step() : Cut<T>::last();
-    }
-    return sum;
-  }
-  // The same for values that are not all finite, number by number: a weight of 0 must not meet them, nor may parts of opposite sign.
-  GPU_DEVICE TileSum plain_step(unsigned column, const Run& run, unsigned k0) const {
-    TileSum sum;
-    for (unsigned i = 0; i < kElements; ++i) {
-      if (i >= tile_elements()) continue;
-      const T *weights = room.weights + row(i) * Memory::kColumn, *values = room.values + (column + tile_col(i)) * Memory::kColumn;
-      const unsigned all = tile.visible(run, row(i)), part = kQueries * Memory::kColumn;
-      for (unsigned j = 0; j < kKeys && k0 + j < all; ++j) {
-        const float low = fused(to_float(weights[j]), Cut<T>::step(), to_float(weights[j + part]));
-        sum.v[i] = fused(fused(low, Cut<T>::step(), to_float(weights[j + 2 * part])) * Cut<T>::last(), to_float(values[j]), sum.v[i]);
+      GPU_ROLLED
+      for (unsigned k = 0; k < n; k += kTile) {
+        TileOperand<T> weight, value;
+        load_tile(weight, weights + k, Memory::kColumn);
+        GPU_UNROLL
+        for (unsigned g = 0; g < kGroup; ++g) {
+          if (column + g * kTile >= tile.a.d) continue;
+          load_tile(value, room.values + (column + g * kTile) * Memory::kColumn + k, Memory::kColumn);
+          multiply_tiles(sum[g], weight, value);
+        }
       }
+      const float factor = p + 1 < kParts ? Cut<T>::step() : Cut<T>::last();
+      GPU_UNROLL
+      for (unsigned g = 0; g < kGroup; ++g)
+        for (unsigned i = 0; i < kElements; ++i) sum[g].v[i] *= factor;
+    }
+  }
+  // What the values that stayed behind add to element i, where its query sees them.
+  GPU_DEVICE float special_step(unsigned i, unsigned column, const Run& run, unsigned k0) const {
+    const T *weights = room.weights + row(i) * Memory::kColumn, *values = static_cast<const T*>(tile.a.values);
+    const unsigned all = tile.visible(run, row(i)), part = kQueries * Memory::kColumn;
+    float sum = -0.0f;  // adds nothing to whatever number
+    GPU_ROLLED
+    for (unsigned j = 0; j < kKeys && k0 + j < all; ++j) {
+      const T v = values[tile.head(static_cast<std::size_t>(run.first) + k0 + j) * tile.a.d + column + tile_col(i)];
+      if (!not_finite(v.bits)) continue;
+      const float low = fused(to_float(weights[j]), Cut<T>::step(), to_float(weights[j + part]));
+      sum = fused(fused(low, Cut<T>::step(), to_float(weights[j + 2 * part])) * Cut<T>::last(), to_float(v), sum);
     }
     return sum;
   }
-  GPU_DEVICE void add_values(const Run& run, unsigned k0, unsigned n, bool plain) {
-    GPU_UNROLL
-    for (unsigned t = 0; t < kOutTiles; ++t) {
-      if (t * kTile >= tile.a.d) continue;
-      const TileSum sum = plain ? plain_step(t * kTile, run, k0) : step(t * kTile, n);
+  GPU_DEVICE void special_steps(unsigned column, const Run& run, unsigned k0, TileSum (&sum)[kGroup]) const {
+    GPU_ROLLED
+    for (unsigned at = 0; at < kGroup * kElements; ++at) {
+      const unsigned tile_column = column + at / kElements * kTile, i = at % kElements;
+      if (i >= tile_elements() || tile_column >= tile.a.d) continue;
+      const float v = special_step(i, tile_column, run, k0);
       GPU_UNROLL
-      for (unsigned i = 0; i < kElements; ++i)
-        if (i < tile_elements()) out[t].v[i] = fused(out[t].v[i], shrink[row_of(i)], sum.v[i]);
+      for (unsigned to = 0; to < kGroup * kElements; ++to)  // registers have no index
+        sum[to / kElements].v[to % kElements] += to == at ? v : -0.0f;
+    }
+  }
+  GPU_DEVICE void add_values(const Run& run, unsigned k0, unsigned n, bool specials) {
+    GPU_UNROLL
+    for (unsigned t = 0; t < kOutTiles; t += kGroup) {
+      if (t * kTile >= tile.a.d) continue;
+      TileSum sum[kGroup];
+      steps(t * kTile, n, sum);
+      if (specials) special_steps(t * kTile, run, k0, sum);
+      GPU_UNROLL
+      for (unsigned g = 0; g < kGroup; ++g) {
+        GPU_UNROLL
+        for (unsigned i = 0; i < kElements; ++i)
+          if (i < tile_elements()) out[t + g].v[i] = fused(out[t + g].v[i], shrink[row_of(i)], sum[g].v[i]);
+      }
     }
   }
 
@@ -266,7 +316,7 @@ struct TiledBlock {
 };
 
 template <class T, unsigned kWidth, unsigned kKeys>
-GPU_KERNEL GPU_BOUNDS(kWarps * 64) attend_tiled(AttentionCall a) {
+GPU_KERNEL GPU_BOUNDS(kMostThreads) attend_tiled(AttentionCall a) {
   GPU_DYNAMIC_SHARED(memory);
   GPU_SHARED(int[kQueries], last);
   GPU_SHARED(unsigned, special);

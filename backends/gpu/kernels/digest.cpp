@@ -1,4 +1,5 @@
-// The digest of a weight as it lies in device memory: docs/weight-digest.md. A thread hashes a block of 4096 bytes, a kernel a level of the tree; the host hashes the last 146 bytes.
+// The digest of a weight as it lies in device memory: docs/weight-digest.md. A thread hashes a block of 4096 bytes, a
+// kernel a level of the tree; the host hashes the last 146 bytes.
 #include "gpu/device.hpp"
 #include "gpu/sha256.hpp"
 
@@ -21,7 +22,8 @@ Error hash_level(const ByteRows& s, std::byte* digests, Stream stream) {
   return GPU_LAUNCH(hash_blocks, ceil_div(count, kThreads), 1, kThreads, 0, stream, s, count, digests);
 }
 
-// T(s) -> `to`. `levels`: memory for the digests of the first two levels, one behind the other; each further level takes the place of the one before the last.
+// T(s) -> `to`. `levels`: memory for the digests of the first two levels, one behind the other; each further level
+// takes the place of the one before the last.
 Error hash_tree(ByteRows s, std::byte* levels, std::byte* to, Stream stream) {
   std::byte* place[2] = {levels, levels + blocks_of(s.count) * kDigest};
   for (unsigned level = 0; blocks_of(s.count) > 1; ++level) {
@@ -38,10 +40,10 @@ class Text {
   void number(std::uint64_t v, unsigned bytes) {
     for (unsigned i = 0; i < bytes; ++i) text_[size_++] = static_cast<std::byte>(v >> (8 * i));
   }
-  void add(const void* from, std::size_t bytes) { std::memcpy(text_ + size_, from, bytes), size_ += static_cast<std::uint32_t>(bytes); }
-  void digest(std::byte* to) const {
-    sha256_of({text_, size_, 1, 1}, 0, size_, to);
+  void add(const void* from, std::size_t bytes) {
+    std::memcpy(text_ + size_, from, bytes), size_ += static_cast<std::uint32_t>(bytes);
   }
+  void digest(std::byte* to) const { sha256_of({text_, size_, 1, 1}, 0, size_, to); }
 
  private:
   alignas(16) std::byte text_[192] = {};
@@ -52,14 +54,22 @@ class Text {
 
 concord_status weight_digest(concord_device& d, const concord_weight& w, std::uint8_t digest[32], concord_error* err) {
   const auto rows = static_cast<std::uint64_t>(w.rows), groups = static_cast<std::uint64_t>(w.groups);
-  const std::uint64_t data = rows * w.row_bytes, scales = w.dtype == CONCORD_I8 ? rows * 4 : w.dtype == CONCORD_U4 ? rows * groups * 2 : 0, zeros = w.zeros ? rows * groups : 0;
-  const ByteRows parts[3] = {{w.data, data, w.row_bytes, w.pitch}, {w.scales, scales, 1, 1}, {reinterpret_cast<const std::byte*>(w.zeros), zeros, 1, 1}};
-  const std::uint64_t largest = blocks_of(data > scales ? data : scales), room = (largest + blocks_of(largest * kDigest)) * kDigest;
+  const std::uint64_t data = rows * w.row_bytes,
+                      scales = w.dtype == CONCORD_I8   ? rows * 4
+                               : w.dtype == CONCORD_U4 ? rows * groups * 2
+                                                       : 0,
+                      zeros = w.zeros ? rows * groups : 0;
+  const ByteRows parts[3] = {{w.data, data, w.row_bytes, w.pitch},
+                             {w.scales, scales, 1, 1},
+                             {reinterpret_cast<const std::byte*>(w.zeros), zeros, 1, 1}};
+  const std::uint64_t largest = blocks_of(data > scales ? data : scales),
+                      room = (largest + blocks_of(largest * kDigest)) * kDigest;
   void* memory = nullptr;
   if (const auto s = scratch(d, kSlotPartial, room + 3 * kDigest, &memory, err); s != CONCORD_OK) return s;
   auto* levels = static_cast<std::byte*>(memory);
   Error e = kSuccess;
-  for (unsigned i = 0; i < 3 && e == kSuccess; ++i) e = hash_tree(parts[i], levels, levels + room + i * kDigest, d.stream);
+  for (unsigned i = 0; i < 3 && e == kSuccess; ++i)
+    e = hash_tree(parts[i], levels, levels + room + i * kDigest, d.stream);
   std::byte trees[3 * kDigest];
   if (e == kSuccess) e = copy_out(trees, levels + room, sizeof trees, d.stream);
   if (e == kSuccess) e = wait_stream(d.stream);

@@ -6,7 +6,9 @@ namespace {
 
 struct Swiglu {
   static constexpr bool kTwo = true;
-  GPU_DEVICE float operator()(float gate, float up) const { return gate / (1.0f + expf(-gate)) * up; }  // e^-gate may be infinite: 0 then
+  GPU_DEVICE float operator()(float gate, float up) const {
+    return gate / (1.0f + expf(-gate)) * up;
+  }  // e^-gate may be infinite: 0 then
 };
 struct Gelu {
   static constexpr bool kTwo = false;
@@ -14,7 +16,9 @@ struct Gelu {
 };
 struct GeluTanh {
   static constexpr bool kTwo = false;
-  GPU_DEVICE float operator()(float x, float) const { return 0.5f * x * (1.0f + tanhf(0.7978845608f * fused(0.044715f * x * x, x, x))); }
+  GPU_DEVICE float operator()(float x, float) const {
+    return 0.5f * x * (1.0f + tanhf(0.7978845608f * fused(0.044715f * x * x, x, x)));
+  }
 };
 struct Sum {
   static constexpr bool kTwo = true;
@@ -24,7 +28,8 @@ struct Sum {
 // y may be a: a thread reads its elements before it writes them, and no other reads them.
 template <class T, class F>
 GPU_KERNEL GPU_BOUNDS(256) map(const T* a, const T* b, T* y, std::uint64_t count, F f) {
-  const std::uint64_t first = (std::uint64_t{block()} * threads() + thread()) * kPack<T>, step = std::uint64_t{blocks()} * threads() * kPack<T>;
+  const std::uint64_t first = (std::uint64_t{block()} * threads() + thread()) * kPack<T>,
+                      step = std::uint64_t{blocks()} * threads() * kPack<T>;
   for (std::uint64_t i = first; i < count; i += step) {
     float p[kPack<T>], q[kPack<T>] = {};
     load_values(a + i, count - i, p);
@@ -42,7 +47,8 @@ concord_status run(Context& c, F f) {
     using T = decltype(zero);
     constexpr unsigned kThreads = 256;
     const unsigned grid = grid_size((count + kPack<T> * kThreads - 1) / (kPack<T> * kThreads));
-    return c.done(GPU_LAUNCH((map<T, F>), grid, 1, kThreads, 0, c.stream, data<const T>(a), data<const T>(b), data<T>(c.call.out[0]), count, f));
+    return c.done(GPU_LAUNCH((map<T, F>), grid, 1, kThreads, 0, c.stream, data<const T>(a), data<const T>(b),
+                             data<T>(c.call.out[0]), count, f));
   });
 }
 

@@ -12,10 +12,12 @@ struct Table {
   const std::uint8_t* zeros;
 };
 
-// Column c of a quantised row. The product of a nibble and an F16 scale is exact in float, that of a byte and an F32 scale is rounded once.
+// Column c of a quantised row. The product of a nibble and an F16 scale is exact in float, that of a byte and an F32
+// scale is rounded once.
 GPU_DEVICE float quantised(const Table& w, std::uint64_t row, std::uint64_t c) {
   const std::byte* bytes = w.data + row * w.pitch;
-  if (w.dtype == CONCORD_I8) return to_float(reinterpret_cast<const std::int8_t*>(bytes)[c]) * reinterpret_cast<const float*>(w.scales)[row];
+  if (w.dtype == CONCORD_I8)
+    return to_float(reinterpret_cast<const std::int8_t*>(bytes)[c]) * reinterpret_cast<const float*>(w.scales)[row];
   const std::uint64_t g = row * w.groups + c / w.group;
   const unsigned nibble = reinterpret_cast<const std::uint8_t*>(bytes)[c / 2] >> (c % 2 * 4) & 15u;
   const int zero = w.zeros ? w.zeros[g] : 8;
@@ -23,7 +25,8 @@ GPU_DEVICE float quantised(const Table& w, std::uint64_t row, std::uint64_t c) {
 }
 
 template <unsigned kCount>
-GPU_DEVICE void load_columns(const Table& w, std::uint64_t row, std::uint64_t from, std::uint64_t left, float (&v)[kCount]) {
+GPU_DEVICE void load_columns(const Table& w, std::uint64_t row, std::uint64_t from, std::uint64_t left,
+                             float (&v)[kCount]) {
   const std::byte* bytes = w.data + row * w.pitch;
   switch (w.dtype) {
     case CONCORD_F32:
@@ -68,7 +71,8 @@ concord_status embedding(Context& c) {
   const unsigned tokens = dim(ids, 0), threads = block_size(c, ceil_div(static_cast<std::uint64_t>(w.cols), 8), 256);
   return on_float(c.dtype(), [&](auto zero) {
     using T = decltype(zero);
-    return c.done(GPU_LAUNCH(gather<T>, grid_size(tokens), 1, threads, 0, c.stream, table, data<const std::int32_t>(ids), data<T>(c.call.out[0]), tokens, c.device.fault));
+    return c.done(GPU_LAUNCH(gather<T>, grid_size(tokens), 1, threads, 0, c.stream, table,
+                             data<const std::int32_t>(ids), data<T>(c.call.out[0]), tokens, c.device.fault));
   });
 }
 

@@ -1,5 +1,5 @@
-// Keys and values of new tokens into their rows of the caches, in the caches' own types. One launch: part 0 of the grid has the keys, part 1 the values, part 2 looks for rows
-// that are named twice.
+// Keys and values of new tokens into their rows of the caches, in the caches' own types. One launch: part 0 of the grid
+// has the keys, part 1 the values, part 2 looks for rows that are named twice.
 #include "gpu/kernels/rows.hpp"
 
 namespace CONCORD_GPU {
@@ -39,7 +39,8 @@ GPU_DEVICE void look_for_twins(const Append& a) {
   unsigned falls = 0;
   for (std::uint64_t t = std::uint64_t{thread()} + 1; t < a.tokens; t += threads()) falls |= a.rows[t] <= a.rows[t - 1];
   if (!Team<true>::reduce(falls, Or{})) return;
-  for (std::uint64_t t = std::uint64_t{block()} * threads() + thread(); t < a.tokens; t += std::uint64_t{blocks()} * threads())
+  for (std::uint64_t t = std::uint64_t{block()} * threads() + thread(); t < a.tokens;
+       t += std::uint64_t{blocks()} * threads())
     for (std::uint64_t i = 0; i < t; ++i)
       if (a.rows[i] == a.rows[t]) return report(a.fault, CONCORD_OP_KV_APPEND, 2, t, a.rows[t], 0);
 }
@@ -63,8 +64,8 @@ GPU_KERNEL GPU_BOUNDS(256) append(Append a) {
   }
 }
 
-// One warp per head of a token. The scale is max|x| / 127 and a head holds rint(x / scale); the quotient may be above 127 only where the scale is a rounded subnormal, and is
-// then taken modulo 256 as the oracle does.
+// One warp per head of a token. The scale is max|x| / 127 and a head holds rint(x / scale); the quotient may be above
+// 127 only where the scale is a rounded subnormal, and is then taken modulo 256 as the oracle does.
 template <class T>
 GPU_KERNEL GPU_BOUNDS(256) append_quantised(Append a) {
   if (block_y() == 2) return look_for_twins(a);

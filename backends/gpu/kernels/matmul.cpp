@@ -1,4 +1,5 @@
-// Which way a product is computed: by a rule on types, the group size and the number of tokens alone, so that it is a way and no fallback.
+// Which way a product is computed: by a rule on types, the group size and the number of tokens alone, so that it is a
+// way and no fallback.
 #include "gpu/kernels/matmul.hpp"
 
 #include "gpu/library.hpp"
@@ -19,7 +20,8 @@ GPU_DEVICE float sum_of(const Matmul& p, const void* from, unsigned from_dtype, 
 
 GPU_KERNEL GPU_BOUNDS(kFinishThreads) finish_kernel(Matmul p, const void* from, unsigned from_dtype, unsigned parts) {
   const unsigned token = block() / parts, output = block() % parts * kFinishThreads + thread();
-  if (output < p.outputs) finish_any(p, token, output, sum_of(p, from, from_dtype, std::uint64_t{token} * p.outputs + output));
+  if (output < p.outputs)
+    finish_any(p, token, output, sum_of(p, from, from_dtype, std::uint64_t{token} * p.outputs + output));
 }
 
 Matmul operands(const Context& c) {

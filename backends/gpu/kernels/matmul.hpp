@@ -9,16 +9,16 @@ namespace CONCORD_GPU {
 struct Matmul {
   const std::byte *x, *weight, *z;
   std::byte* y;
-  const float* row_scales;          // I8: one for each output, applied to the finished sum
-  const std::uint16_t* scales;      // U4: F16 [outputs][groups]
-  const std::uint8_t* zeros;        // U4: [outputs][groups], or NULL: 8
-  const float* bias;                // or NULL
+  const float* row_scales;      // I8: one for each output, applied to the finished sum
+  const std::uint16_t* scales;  // U4: F16 [outputs][groups]
+  const std::uint8_t* zeros;    // U4: [outputs][groups], or NULL: 8
+  const float* bias;            // or NULL
   std::uint64_t pitch;
   unsigned tokens, outputs, inputs, group, groups;
-  unsigned dtype, weight_dtype;     // concord_dtype, of activations and weight
-  unsigned flags;                   // CONCORD_PLUS or CONCORD_GATED with z
-  bool aligned;                     // every row of x begins on a multiple of 16 bytes
-  float* partial;                   // sums of parts of K, [splits][tokens][outputs], to be finished by another kernel; or NULL
+  unsigned dtype, weight_dtype;  // concord_dtype, of activations and weight
+  unsigned flags;                // CONCORD_PLUS or CONCORD_GATED with z
+  bool aligned;                  // every row of x begins on a multiple of 16 bytes
+  float* partial;  // sums of parts of K, [splits][tokens][outputs], to be finished by another kernel; or NULL
   unsigned splits, split_inputs;
 };
 
@@ -41,12 +41,18 @@ template <class T>
 GPU_DEVICE float half_of(std::uint32_t word, unsigned i) {
   return to_float(T{static_cast<std::uint16_t>(word >> (16 * i))});
 }
-GPU_DEVICE float int8_of(std::uint32_t word, unsigned i) { return static_cast<float>(static_cast<std::int8_t>(word >> (8 * i))); }
+GPU_DEVICE float int8_of(std::uint32_t word, unsigned i) {
+  return static_cast<float>(static_cast<std::int8_t>(word >> (8 * i)));
+}
 GPU_DEVICE float int4_of(std::uint32_t word, unsigned i, unsigned zero) {
   return static_cast<float>(static_cast<int>(word >> (4 * i) & 15u) - static_cast<int>(zero));
 }
-GPU_DEVICE float scale_at(const Matmul& p, std::uint64_t row, unsigned group) { return to_float(F16{p.scales[row * p.groups + group]}); }
-GPU_DEVICE unsigned zero_at(const Matmul& p, std::uint64_t row, unsigned group) { return p.zeros ? p.zeros[row * p.groups + group] : 8u; }
+GPU_DEVICE float scale_at(const Matmul& p, std::uint64_t row, unsigned group) {
+  return to_float(F16{p.scales[row * p.groups + group]});
+}
+GPU_DEVICE unsigned zero_at(const Matmul& p, std::uint64_t row, unsigned group) {
+  return p.zeros ? p.zeros[row * p.groups + group] : 8u;
+}
 
 // kCount (4 or 8) numbers of a row of x from element k, a multiple of 4, on; 0 behind the end of the row.
 template <class T, unsigned kCount>
@@ -72,7 +78,8 @@ GPU_DEVICE void load_x(const Matmul& p, unsigned token, unsigned k, float (&out)
   }
 }
 
-// Which tile of the product a block computes. Blocks that run together share what they read: `together` tiles of tokens have the same outputs, one behind the other.
+// Which tile of the product a block computes. Blocks that run together share what they read: `together` tiles of tokens
+// have the same outputs, one behind the other.
 struct TilePlace {
   unsigned token, output;  // the tile's first
 };
@@ -111,7 +118,7 @@ concord_status matmul_portable(Context& c, const Matmul& p);
 concord_status matmul_skinny(Context& c, const Matmul& p);
 concord_status matmul_tiles(Context& c, const Matmul& p);
 bool skinny_takes(const Matmul& p);  // few tokens; int4 in groups of a multiple of 32
-bool tiles_take(const Matmul& p);   // types that matrix instructions multiply exactly; int4 likewise
+bool tiles_take(const Matmul& p);    // types that matrix instructions multiply exactly; int4 likewise
 // `from`: sums of p.dtype or F32, [p.splits][tokens][outputs], added in that order and finished.
 Error finish_sums(const Matmul& p, const void* from, unsigned from_dtype, Stream stream);
 

@@ -1,5 +1,6 @@
-// Any types, by multiply-adds alone. A block computes 64 x 64 outputs from slabs of 16 inputs that lie in shared memory as float32; a thread has 4 x 4 of them. Every output is
-// one chain of fused multiply-adds over its inputs from first to last, so its bits depend neither on the GPU nor on the number of tokens or the place in a tile.
+// Any types, by multiply-adds alone. A block computes 64 x 64 outputs from slabs of 16 inputs that lie in shared memory
+// as float32; a thread has 4 x 4 of them. Every output is one chain of fused multiply-adds over its inputs from first
+// to last, so its bits depend neither on the GPU nor on the number of tokens or the place in a tile.
 #include <cstdio>
 
 #include "gpu/kernels/matmul.hpp"
@@ -7,7 +8,8 @@
 namespace CONCORD_GPU {
 namespace {
 
-constexpr unsigned kThreads = 256, kSide = 64, kDepth = 16, kOwn = 4, kTogether = 16;  // kTogether: token tiles that share a weight tile while it is in the cache
+constexpr unsigned kThreads = 256, kSide = 64, kDepth = 16, kOwn = 4,
+                   kTogether = 16;  // kTogether: token tiles that share a weight tile while it is in the cache
 constexpr unsigned kStride = kSide + 4;
 
 struct alignas(16) Four {
@@ -44,11 +46,13 @@ GPU_DEVICE void load_int4(const Matmul& p, unsigned output, unsigned k, const st
   unsigned group = k / p.group, left = (group + 1) * p.group - k;
   for (unsigned i = 0; i < kOwn && k + i < p.inputs; ++i, --left) {
     if (left == 0) ++group, left = p.group;
-    out[i] = int4_of(word, i, zero_at(p, output, group)) * scale_at(p, output, group);  // exact: 9 significant bits times 11
+    out[i] =
+        int4_of(word, i, zero_at(p, output, group)) * scale_at(p, output, group);  // exact: 9 significant bits times 11
   }
 }
 
-// Four numbers of a row of the weight; k is a multiple of 4, and what lies behind the end of the row counts as 0. int8 without its scale.
+// Four numbers of a row of the weight; k is a multiple of 4, and what lies behind the end of the row counts as 0. int8
+// without its scale.
 GPU_DEVICE void load_outputs(const Matmul& p, unsigned output, unsigned k, float (&out)[kOwn]) {
   for (float& v : out) v = 0.0f;
   if (output >= p.outputs || k >= p.inputs) return;
@@ -71,7 +75,8 @@ GPU_DEVICE void load_outputs(const Matmul& p, unsigned output, unsigned k, float
 
 GPU_DEVICE void multiply(const Slabs& s, float (&sum)[kOwn][kOwn]) {
   for (unsigned k = 0; k < kDepth; ++k) {
-    const Four x = *reinterpret_cast<const Four*>(&s.x[k][thread() / 16 * kOwn]), w = *reinterpret_cast<const Four*>(&s.w[k][thread() % 16 * kOwn]);
+    const Four x = *reinterpret_cast<const Four*>(&s.x[k][thread() / 16 * kOwn]),
+               w = *reinterpret_cast<const Four*>(&s.w[k][thread() % 16 * kOwn]);
     for (unsigned i = 0; i < kOwn; ++i)
       for (unsigned j = 0; j < kOwn; ++j) sum[i][j] = fused(x.v[i], w.v[j], sum[i][j]);
   }
@@ -104,9 +109,10 @@ GPU_KERNEL GPU_BOUNDS(kThreads) portable(Matmul p) {
 }  // namespace
 
 concord_status matmul_portable(Context& c, const Matmul& p) {
-  std::snprintf(c.witness.kernel, sizeof c.witness.kernel, "matmul: %s portable f32 %ux%ux%u, %s weights wave%u", kTarget, kSide, kSide, kDepth, form_name(p.weight_dtype),
-                c.device.properties.warp);
-  return c.done(GPU_LAUNCH(portable, ceil_div(p.tokens, kSide) * ceil_div(p.outputs, kSide), 1, kThreads, 0, c.stream, p));
+  std::snprintf(c.witness.kernel, sizeof c.witness.kernel, "matmul: %s portable f32 %ux%ux%u, %s weights wave%u",
+                kTarget, kSide, kSide, kDepth, form_name(p.weight_dtype), c.device.properties.warp);
+  return c.done(
+      GPU_LAUNCH(portable, ceil_div(p.tokens, kSide) * ceil_div(p.outputs, kSide), 1, kThreads, 0, c.stream, p));
 }
 
 }  // namespace CONCORD_GPU

@@ -1,6 +1,8 @@
-// Up to eight tokens: what counts is to read the weight once, at the memory's speed. A team of 32 threads has four outputs and all tokens; its members read 16 bytes of each
-// of the four rows side by side, the next 16 while these are multiplied. Several teams share a row's chunks and add their sums in the end. Teams have 32 members
-// on every GPU, whatever its warps are, and how many share a row follows from the weight alone: the order of a sum does not depend on the GPU or on the number of tokens.
+// Up to eight tokens: what counts is to read the weight once, at the memory's speed. A team of 32 threads has four
+// outputs and all tokens; its members read 16 bytes of each of the four rows side by side, the next 16 while these are
+// multiplied. Several teams share a row's chunks and add their sums in the end. Teams have 32 members on every GPU,
+// whatever its warps are, and how many share a row follows from the weight alone: the order of a sum does not depend on
+// the GPU or on the number of tokens.
 #include <cstdio>
 
 #include "gpu/kernels/matmul.hpp"
@@ -10,7 +12,8 @@ namespace {
 
 constexpr unsigned kThreads = 256, kTeam = 32, kTeams = kThreads / kTeam, kRows = 4, kMostTokens = 8;
 
-// How 16 bytes of a row become numbers: kChunk of them, kUnit at a time. kScaled: the sum of a chunk is multiplied by a scale of its own.
+// How 16 bytes of a row become numbers: kChunk of them, kUnit at a time. kScaled: the sum of a chunk is multiplied by a
+// scale of its own.
 struct WholeFloats {
   static constexpr unsigned kChunk = 4, kUnit = 4;
   static constexpr bool kScaled = false;
@@ -33,15 +36,16 @@ struct Int8 {
     for (unsigned i = 0; i < kUnit; ++i) out[i] = int8_of(b.v[unit * 2 + i / 4], i % 4);
   }
 };
-// A chunk lies in one group. A nibble at bit 4 i of a word is put into the bits of the float 2^(23 - 4 i), which makes it 2^(23 - 4 i) + nibble; `less` [i] is
-// 2^(23 - 4 i) + zero. All of this is exact.
+// A chunk lies in one group. A nibble at bit 4 i of a word is put into the bits of the float 2^(23 - 4 i), which makes
+// it 2^(23 - 4 i) + nibble; `less` [i] is 2^(23 - 4 i) + zero. All of this is exact.
 struct Int4 {
   static constexpr unsigned kChunk = 32, kUnit = 8;
   static constexpr bool kScaled = true;
   GPU_DEVICE static std::uint32_t base(unsigned i) { return (150u - 4 * i) << 23; }
   GPU_DEVICE static void numbers(const Bytes16& b, unsigned unit, const float (&less)[4], float (&out)[kUnit]) {
     for (unsigned half = 0; half < 2; ++half)
-      for (unsigned i = 0; i < 4; ++i) out[half * 4 + i] = bits_to_float((b.v[unit] >> (16 * half) & 15u << (4 * i)) | base(i)) - less[i];
+      for (unsigned i = 0; i < 4; ++i)
+        out[half * 4 + i] = bits_to_float((b.v[unit] >> (16 * half) & 15u << (4 * i)) | base(i)) - less[i];
   }
 };
 // Four rows' next 16 bytes, and what goes with them.
@@ -51,16 +55,19 @@ struct Chunk {
   float scale[kRows], zero[kRows];
 
   GPU_DEVICE void load(const Matmul& p, const unsigned (&rows)[kRows], unsigned chunk) {
-    for (unsigned r = 0; r < kRows; ++r) bytes[r] = load16_once(p.weight + rows[r] * p.pitch + std::uint64_t{chunk} * 16);
+    for (unsigned r = 0; r < kRows; ++r)
+      bytes[r] = load16_once(p.weight + rows[r] * p.pitch + std::uint64_t{chunk} * 16);
     if constexpr (W::kScaled) {
       const unsigned group = chunk * W::kChunk / p.group;
-      for (unsigned r = 0; r < kRows; ++r) scale[r] = scale_at(p, rows[r], group), zero[r] = static_cast<float>(zero_at(p, rows[r], group));
+      for (unsigned r = 0; r < kRows; ++r)
+        scale[r] = scale_at(p, rows[r], group), zero[r] = static_cast<float>(zero_at(p, rows[r], group));
     }
   }
 };
 
 template <class W>
-GPU_DEVICE void numbers_of(const Matmul& p, const Chunk<W>& c, unsigned r, unsigned unit, unsigned k, float (&out)[W::kUnit]) {
+GPU_DEVICE void numbers_of(const Matmul& p, const Chunk<W>& c, unsigned r, unsigned unit, unsigned k,
+                           float (&out)[W::kUnit]) {
   if constexpr (W::kScaled) {
     float less[4];
     for (unsigned i = 0; i < 4; ++i) less[i] = bits_to_float(W::base(i)) + c.zero[r];
@@ -81,22 +88,27 @@ GPU_DEVICE void multiply(const Matmul& p, const Chunk<W>& c, unsigned chunk, flo
     const unsigned k = chunk * W::kChunk + unit * W::kUnit;
     if (k >= p.inputs) break;
     float w[kRows][W::kUnit];
+    GPU_UNROLL
     for (unsigned r = 0; r < kRows; ++r) numbers_of<W>(p, c, r, unit, k, w[r]);
+    GPU_UNROLL
     for (unsigned t = 0; t < kTokens; ++t) {
       float x[W::kUnit];
       load_x<X>(p, t < p.tokens ? t : p.tokens - 1, k, x);
+      GPU_UNROLL
       for (unsigned r = 0; r < kRows; ++r) {
         float& sum = W::kScaled ? part[r * kTokens + t] : sums[r * kTokens + t];
+        GPU_UNROLL
         for (unsigned i = 0; i < W::kUnit; ++i) sum = fused(x[i], w[r][i], sum);
       }
     }
   }
-  if constexpr (W::kScaled)
-    for (unsigned v = 0; v < kRows * kTokens; ++v) sums[v] = fused(part[v], c.scale[v / kTokens], sums[v]);
+  if constexpr (W::kScaled) GPU_UNROLL
+  for (unsigned v = 0; v < kRows * kTokens; ++v) sums[v] = fused(part[v], c.scale[v / kTokens], sums[v]);
 }
 
-// Adds each of kCount values (a power of two, 4 to 32) over the team: members kMask = 16 apart first, then 8, and so on. As long as there are several values, each member
-// goes on with half of them. Gives the sum of value member / (32 / kCount), the same to all members that share it.
+// Adds each of kCount values (a power of two, 4 to 32) over the team: members kMask = 16 apart first, then 8, and so
+// on. As long as there are several values, each member goes on with half of them. Gives the sum of value member / (32 /
+// kCount), the same to all members that share it.
 template <unsigned kMask, unsigned kCount>
 GPU_DEVICE float team_sum(const float (&v)[kCount], unsigned member) {
   if constexpr (kMask == 0) {
@@ -108,8 +120,11 @@ GPU_DEVICE float team_sum(const float (&v)[kCount], unsigned member) {
     constexpr unsigned kHalf = kCount / 2;
     const bool upper = (member & kMask) != 0;
     float half[kHalf];
+    GPU_UNROLL
     for (unsigned i = 0; i < kHalf; ++i) {
-      const float mine = upper ? v[i + kHalf] : v[i], other = upper ? v[i] : v[i + kHalf];
+      const float low = v[i],
+                  high = v[i + kHalf];  // as values: a choice between places would put the array into memory
+      const float mine = upper ? high : low, other = upper ? low : high;
       half[i] = mine + exchange_xor(other, kMask);
     }
     return team_sum<kMask / 2>(half, member);
@@ -141,7 +156,8 @@ GPU_KERNEL GPU_BOUNDS(kThreads) skinny(Matmul p, unsigned sharing) {
   if (member % kSame == 0) room[team][member / kSame] = sum;
   sync();
   for (unsigned i = thread(); i < kTeams / sharing * kValues; i += kThreads) {
-    const unsigned which = i / kValues, value = i % kValues, token = value % kTokens, row = first + which * kRows + value / kTokens;
+    const unsigned which = i / kValues, value = i % kValues, token = value % kTokens,
+                   row = first + which * kRows + value / kTokens;
     float all = room[which * sharing][value];
     for (unsigned s = 1; s < sharing; ++s) all = all + room[which * sharing + s][value];
     if (row < p.outputs && token < p.tokens) finish<X>(p, token, row, all);
@@ -158,7 +174,8 @@ unsigned sharing_of(const Matmul& p, unsigned chunk) {
 template <class X, class W, unsigned kTokens>
 Error launch(const Matmul& p, Stream stream) {
   const unsigned sharing = sharing_of(p, W::kChunk);
-  return GPU_LAUNCH((skinny<X, W, kTokens>), ceil_div(p.outputs, kTeams / sharing * kRows), 1, kThreads, 0, stream, p, sharing);
+  return GPU_LAUNCH((skinny<X, W, kTokens>), ceil_div(p.outputs, kTeams / sharing * kRows), 1, kThreads, 0, stream, p,
+                    sharing);
 }
 
 template <class X, class W>
@@ -185,11 +202,14 @@ Error by_weight(const Matmul& p, Stream stream) {
 
 }  // namespace
 
-bool skinny_takes(const Matmul& p) { return p.tokens <= kMostTokens && (p.weight_dtype != CONCORD_U4 || p.group % Int4::kChunk == 0); }
+bool skinny_takes(const Matmul& p) {
+  return p.tokens <= kMostTokens && (p.weight_dtype != CONCORD_U4 || p.group % Int4::kChunk == 0);
+}
 
 concord_status matmul_skinny(Context& c, const Matmul& p) {
-  std::snprintf(c.witness.kernel, sizeof c.witness.kernel, "matmul: %s skinny f32 %u rows x %u threads, %s weights wave%u", kTarget, kRows, kTeam, form_name(p.weight_dtype),
-                c.device.properties.warp);
+  std::snprintf(c.witness.kernel, sizeof c.witness.kernel,
+                "matmul: %s skinny f32 %u rows x %u threads, %s weights wave%u", kTarget, kRows, kTeam,
+                form_name(p.weight_dtype), c.device.properties.warp);
   return c.done(on_float(p.dtype, [&](auto zero) { return by_weight<decltype(zero)>(p, c.stream); }));
 }
 

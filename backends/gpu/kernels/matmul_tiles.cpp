@@ -1,7 +1,9 @@
-// Tensor cores: F16 or BF16 activations with a weight of the same type, int8 or int4, as tiles of 16 x 16 x 16 in shared memory. int8 numbers and int4 numbers less their zero
-// point are small integers, exact in both types (up to 256), and are multiplied as such; their scales come in afterwards, in float32: int8's at the end, int4's with the sum of each
-// group. Sums of the matrix instructions are added to the total in float32 after each group, or every 128 inputs. Few output tiles: K is divided among several blocks, whose sums
-// another kernel adds in order. The division follows from the shape alone.
+// Tensor cores: F16 or BF16 activations with a weight of the same type, int8 or int4, as tiles of 16 x 16 x 16 in
+// shared memory. int8 numbers and int4 numbers less their zero point are small integers, exact in both types (up to
+// 256), and are multiplied as such; their scales come in afterwards, in float32: int8's at the end, int4's with the sum
+// of each group. Sums of the matrix instructions are added to the total in float32 after each group, or every 128
+// inputs. Few output tiles: K is divided among several blocks, whose sums another kernel adds in order. The division
+// follows from the shape alone.
 #include <cstdio>
 
 #include "gpu/kernels/matmul.hpp"
@@ -9,13 +11,17 @@
 namespace CONCORD_GPU {
 namespace {
 
-constexpr unsigned kSegment = 16, kSlice = 32, kFlush = 128;  // inputs: that a thread loads at once; that lie in one group of int4; between additions to the total
+constexpr unsigned
+    kSegment = 16,
+    kSlice = 32,
+    kFlush = 128;  // inputs: that a thread loads at once; that lie in one group of int4; between additions to the total
 constexpr unsigned kTogether = 16;
 
 // Tokens x outputs of a block, inputs of a slab, threads, how warps share the tokens.
 template <unsigned kTokens_, unsigned kOutputs_, unsigned kDepth_, unsigned kThreads_, unsigned kTokenWarps_>
 struct Shape {
-  static constexpr unsigned kTokens = kTokens_, kOutputs = kOutputs_, kDepth = kDepth_, kThreads = kThreads_, kTokenWarps = kTokenWarps_;
+  static constexpr unsigned kTokens = kTokens_, kOutputs = kOutputs_, kDepth = kDepth_, kThreads = kThreads_,
+                            kTokenWarps = kTokenWarps_;
   static constexpr unsigned kStride = kDepth + 8, kSlices = kDepth / kSlice;
 };
 using Wide = Shape<128, 128, 32, 256, 2>;
@@ -66,7 +72,8 @@ GPU_DEVICE void load_tokens(Segment& s, const Matmul& p, unsigned token, unsigne
     if (k + i < p.inputs) s.v[i / 2] |= std::uint32_t{from[i]} << (16 * (i % 2));
 }
 
-// What a thread fetches of the weight, as stored, and how it becomes a segment. Rows and inputs that are not there count as 0.
+// What a thread fetches of the weight, as stored, and how it becomes a segment. Rows and inputs that are not there
+// count as 0.
 template <class X>
 struct SameType {
   static constexpr bool kGrouped = false;
@@ -79,7 +86,8 @@ struct SameType {
     Bytes16 high{};
     if (k + 8 < p.inputs) high = load16(from + 16);
     for (unsigned i = 0; i < 4; ++i) s.v[i] = low.v[i], s.v[4 + i] = high.v[i];
-    if (k + kSegment > p.inputs) s.keep(p.inputs - k);  // the padding of a row may hold anything; that of integers meets zeros of x
+    if (k + kSegment > p.inputs)
+      s.keep(p.inputs - k);  // the padding of a row may hold anything; that of integers meets zeros of x
   }
   GPU_DEVICE Segment numbers() const { return s; }
   GPU_DEVICE float scale() const { return 1.0f; }
@@ -94,7 +102,8 @@ struct Int8 {
   }
   GPU_DEVICE Segment numbers() const {
     Segment s;
-    for (unsigned i = 0; i < 8; ++i) s.v[i] = pair_of<X>(int8_of(bytes.v[i / 2], i % 2 * 2), int8_of(bytes.v[i / 2], i % 2 * 2 + 1));
+    for (unsigned i = 0; i < 8; ++i)
+      s.v[i] = pair_of<X>(int8_of(bytes.v[i / 2], i % 2 * 2), int8_of(bytes.v[i / 2], i % 2 * 2 + 1));
     return s;
   }
   GPU_DEVICE float scale() const { return 1.0f; }
@@ -118,7 +127,8 @@ struct Int4 {
   }
   GPU_DEVICE Segment numbers() const {
     Segment s;
-    for (unsigned i = 0; i < 8; ++i) s.v[i] = pair_of<X>(int4_of(word[i / 4], i % 4 * 2, zero), int4_of(word[i / 4], i % 4 * 2 + 1, zero));
+    for (unsigned i = 0; i < 8; ++i)
+      s.v[i] = pair_of<X>(int4_of(word[i / 4], i % 4 * 2, zero), int4_of(word[i / 4], i % 4 * 2 + 1, zero));
     return s;
   }
   GPU_DEVICE float scale() const { return to_float(F16{scale_bits}); }
@@ -128,7 +138,8 @@ struct Int4 {
 template <class X, class W, class S>
 struct Fetch {
   static constexpr unsigned kAcross = S::kDepth / kSegment;  // segments of a row
-  static constexpr unsigned kX = (S::kTokens * kAcross + S::kThreads - 1) / S::kThreads, kW = S::kOutputs * kAcross / S::kThreads;
+  static constexpr unsigned kX = (S::kTokens * kAcross + S::kThreads - 1) / S::kThreads,
+                            kW = S::kOutputs * kAcross / S::kThreads;
   static_assert(S::kTokens * kAcross % S::kThreads == 0 && S::kOutputs * kAcross % S::kThreads == 0);
   Segment x[kX];
   W w[kW];
@@ -150,7 +161,8 @@ struct Fetch {
   GPU_DEVICE static unsigned column(unsigned i) { return (thread() + i * S::kThreads) % kAcross * kSegment; }
 };
 
-// The part of a block's product that one warp has, for warps of kWidth lanes. Its sums stay in registers only if every loop over them is unrolled.
+// The part of a block's product that one warp has, for warps of kWidth lanes. Its sums stay in registers only if every
+// loop over them is unrolled.
 template <class X, class W, class S, unsigned kWidth>
 struct Part {
   static constexpr unsigned kElements = 256 / kWidth, kOutputWarps = S::kThreads / kWidth / S::kTokenWarps;
@@ -164,47 +176,46 @@ struct Part {
   GPU_DEVICE void multiply(const Slabs<X, S>& slabs, unsigned buffer, unsigned k) {
     TileOperand<X> a[kDown], b[kAcross];
     GPU_UNROLL
-    for (unsigned i = 0; i < kDown; ++i) load_tile(a[i], slabs.x[buffer] + (token() + i * kTile) * S::kStride + k, S::kStride);
-    GPU_UNROLL
-    for (unsigned j = 0; j < kAcross; ++j) load_tile(b[j], slabs.w[buffer] + (output() + j * kTile) * S::kStride + k, S::kStride);
-    GPU_UNROLL
     for (unsigned i = 0; i < kDown; ++i)
-      GPU_UNROLL
-      for (unsigned j = 0; j < kAcross; ++j) multiply_tiles(now[i][j], a[i], b[j]);
+      load_tile(a[i], slabs.x[buffer] + (token() + i * kTile) * S::kStride + k, S::kStride);
+    GPU_UNROLL
+    for (unsigned j = 0; j < kAcross; ++j)
+      load_tile(b[j], slabs.w[buffer] + (output() + j * kTile) * S::kStride + k, S::kStride);
+    GPU_UNROLL
+    for (unsigned i = 0; i < kDown; ++i) GPU_UNROLL
+    for (unsigned j = 0; j < kAcross; ++j) multiply_tiles(now[i][j], a[i], b[j]);
   }
   GPU_DEVICE void flush(const float* scale) {
     GPU_UNROLL
-    for (unsigned i = 0; i < kDown; ++i)
-      GPU_UNROLL
-      for (unsigned j = 0; j < kAcross; ++j)
-        GPU_UNROLL
-        for (unsigned e = 0; e < kElements; ++e) {
-          float &sum = total[i][j].v[e], &part = now[i][j].v[e];
-          sum = W::kGrouped ? fused(part, scale[output() + j * kTile + tile_col(e)], sum) : sum + part;
-          part = 0.0f;
-        }
+    for (unsigned i = 0; i < kDown; ++i) GPU_UNROLL
+    for (unsigned j = 0; j < kAcross; ++j) GPU_UNROLL
+    for (unsigned e = 0; e < kElements; ++e) {
+      float &sum = total[i][j].v[e], &part = now[i][j].v[e];
+      sum = W::kGrouped ? fused(part, scale[output() + j * kTile + tile_col(e)], sum) : sum + part;
+      part = 0.0f;
+    }
   }
   GPU_DEVICE void store(const Matmul& p, TilePlace at) const {
     GPU_UNROLL
-    for (unsigned i = 0; i < kDown; ++i)
-      GPU_UNROLL
-      for (unsigned j = 0; j < kAcross; ++j)
-        GPU_UNROLL
-        for (unsigned e = 0; e < kElements; ++e) {
-          const unsigned t = at.token + token() + i * kTile + tile_row(e), o = at.output + output() + j * kTile + tile_col(e);
-          if (t >= p.tokens || o >= p.outputs) continue;
-          if (p.partial)
-            p.partial[(std::uint64_t{block_y()} * p.tokens + t) * p.outputs + o] = total[i][j].v[e];
-          else
-            finish<X>(p, t, o, total[i][j].v[e]);
-        }
+    for (unsigned i = 0; i < kDown; ++i) GPU_UNROLL
+    for (unsigned j = 0; j < kAcross; ++j) GPU_UNROLL
+    for (unsigned e = 0; e < kElements; ++e) {
+      const unsigned t = at.token + token() + i * kTile + tile_row(e),
+                     o = at.output + output() + j * kTile + tile_col(e);
+      if (t >= p.tokens || o >= p.outputs) continue;
+      if (p.partial)
+        p.partial[(std::uint64_t{block_y()} * p.tokens + t) * p.outputs + o] = total[i][j].v[e];
+      else
+        finish<X>(p, t, o, total[i][j].v[e]);
+    }
   }
 };
 
 template <class X, class W, class S, unsigned kWidth>
 GPU_DEVICE void product(const Matmul& p, Slabs<X, S>& slabs) {
   const TilePlace at = tile_place(p, S::kTokens, S::kOutputs, kTogether, block());
-  const unsigned first = block_y() * p.split_inputs, end = p.inputs - first < p.split_inputs ? p.inputs : first + p.split_inputs;
+  const unsigned first = block_y() * p.split_inputs,
+                 end = p.inputs - first < p.split_inputs ? p.inputs : first + p.split_inputs;
   Part<X, W, S, kWidth> part;
   Fetch<X, W, S> fetch;
   fetch.load(p, at, first);
@@ -258,8 +269,9 @@ concord_status run(Context& c, Matmul p) {
     if (const auto s = scratch(c.device, kSlotPartial, bytes, &partial, c.err); s != CONCORD_OK) return s;
     p.partial = static_cast<float*>(partial);
   }
-  std::snprintf(c.witness.kernel, sizeof c.witness.kernel, "matmul: %s tiles %ux%ux%u, %s x %s weights, K in %u wave%u", kTarget, S::kTokens, S::kOutputs, S::kDepth,
-                form_name(p.dtype), form_name(p.weight_dtype), p.splits, c.device.properties.warp);
+  std::snprintf(c.witness.kernel, sizeof c.witness.kernel,
+                "matmul: %s tiles %ux%ux%u, %s x %s weights, K in %u parts, wave%u", kTarget, S::kTokens, S::kOutputs,
+                S::kDepth, form_name(p.dtype), form_name(p.weight_dtype), p.splits, c.device.properties.warp);
   const unsigned blocks = ceil_div(p.tokens, S::kTokens) * ceil_div(p.outputs, S::kOutputs);
   const Error e = GPU_LAUNCH((tiles<X, W, S>), blocks, p.splits, S::kThreads, 0, c.stream, p);
   return c.done(e != kSuccess || p.splits == 1 ? e : finish_sums(p, p.partial, CONCORD_F32, c.stream));
@@ -279,9 +291,12 @@ concord_status by_weight(Context& c, const Matmul& p) {
 
 bool tiles_take(const Matmul& p) {
   if (p.dtype != CONCORD_F16 && p.dtype != CONCORD_BF16) return false;
-  return p.weight_dtype == p.dtype || p.weight_dtype == CONCORD_I8 || (p.weight_dtype == CONCORD_U4 && p.group % kSlice == 0);
+  return p.weight_dtype == p.dtype || p.weight_dtype == CONCORD_I8 ||
+         (p.weight_dtype == CONCORD_U4 && p.group % kSlice == 0);
 }
 
-concord_status matmul_tiles(Context& c, const Matmul& p) { return p.dtype == CONCORD_F16 ? by_weight<F16>(c, p) : by_weight<BF16>(c, p); }
+concord_status matmul_tiles(Context& c, const Matmul& p) {
+  return p.dtype == CONCORD_F16 ? by_weight<F16>(c, p) : by_weight<BF16>(c, p);
+}
 
 }  // namespace CONCORD_GPU

@@ -6,7 +6,8 @@ namespace {
 
 // y = (x - mean) * scale * gain (+ shift), for the elements of this thread; y may be x: no other thread reads them.
 template <class Threads, bool kShift, class T>
-GPU_DEVICE void normalise(const T* x, T* y, unsigned n, float mean, float scale, const float* gain, const float* shift) {
+GPU_DEVICE void normalise(const T* x, T* y, unsigned n, float mean, float scale, const float* gain,
+                          const float* shift) {
   constexpr unsigned kCount = kPack<T>;
   for (std::uint64_t i = std::uint64_t{Threads::rank()} * kCount; i < n; i += std::uint64_t{Threads::size()} * kCount) {
     float v[kCount], g[kCount], s[kCount];
@@ -36,9 +37,11 @@ GPU_KERNEL GPU_BOUNDS(1024) rmsnorm_rows(const T* x, const float* gain, T* y, un
   }
 }
 
-// The mean first and then the squares of differences: the difference of two large sums would lose a variance that is small beside the mean.
+// The mean first and then the squares of differences: the difference of two large sums would lose a variance that is
+// small beside the mean.
 template <class T, bool kWide>
-GPU_KERNEL GPU_BOUNDS(1024) layernorm_rows(const T* x, const float* gain, const float* shift, T* y, unsigned rows, unsigned n, float eps) {
+GPU_KERNEL GPU_BOUNDS(1024)
+    layernorm_rows(const T* x, const float* gain, const float* shift, T* y, unsigned rows, unsigned n, float eps) {
   using Threads = Team<kWide>;
   for (std::uint64_t r = Threads::first(); r < rows; r += Threads::step()) {
     const T* row = x + r * n;
@@ -61,7 +64,8 @@ concord_status rmsnorm(Context& c) {
   const auto eps = static_cast<float>(c.call.eps);
   return on_float(c.dtype(), [&](auto zero) {
     using T = decltype(zero);
-    return launch_rows<T>(c, rmsnorm_rows<T, false>, rmsnorm_rows<T, true>, rows, n, data<const T>(x), gain, data<T>(c.call.out[0]), rows, n, eps);
+    return launch_rows<T>(c, rmsnorm_rows<T, false>, rmsnorm_rows<T, true>, rows, n, data<const T>(x), gain,
+                          data<T>(c.call.out[0]), rows, n, eps);
   });
 }
 
@@ -72,7 +76,8 @@ concord_status layernorm(Context& c) {
   const auto eps = static_cast<float>(c.call.eps);
   return on_float(c.dtype(), [&](auto zero) {
     using T = decltype(zero);
-    return launch_rows<T>(c, layernorm_rows<T, false>, layernorm_rows<T, true>, rows, n, data<const T>(x), gain, shift, data<T>(c.call.out[0]), rows, n, eps);
+    return launch_rows<T>(c, layernorm_rows<T, false>, layernorm_rows<T, true>, rows, n, data<const T>(x), gain, shift,
+                          data<T>(c.call.out[0]), rows, n, eps);
   });
 }
 

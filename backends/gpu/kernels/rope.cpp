@@ -23,7 +23,8 @@ GPU_KERNEL GPU_BOUNDS(256) rotate(Rotation r, const T* x, T* y) {
       if (thread() == 0) report(r.fault, CONCORD_OP_ROPE, 3, t, p, r.positions);
       continue;
     }
-    const float *cos = r.cos + static_cast<std::uint64_t>(p) * r.half, *sin = r.sin + static_cast<std::uint64_t>(p) * r.half;
+    const float *cos = r.cos + static_cast<std::uint64_t>(p) * r.half,
+                *sin = r.sin + static_cast<std::uint64_t>(p) * r.half;
     for (std::uint64_t i = thread(); i < std::uint64_t{r.heads} * packs; i += threads()) {
       const std::uint64_t at = (t * r.heads + i / packs) * 2 * r.half, from = i % packs * kCount, left = r.half - from;
       float a[kCount], b[kCount], c[kCount], s[kCount];
@@ -43,12 +44,19 @@ GPU_KERNEL GPU_BOUNDS(256) rotate(Rotation r, const T* x, T* y) {
 
 concord_status rope(Context& c) {
   const concord_tensor &x = c.call.in[0], &cos = c.call.in[1];
-  const Rotation r{dim(x, 0), dim(x, 1), dim(x, 2) / 2, cos.dims[0], data<const float>(cos), data<const float>(c.call.in[2]), data<const std::int32_t>(c.call.in[3]),
+  const Rotation r{dim(x, 0),
+                   dim(x, 1),
+                   dim(x, 2) / 2,
+                   cos.dims[0],
+                   data<const float>(cos),
+                   data<const float>(c.call.in[2]),
+                   data<const std::int32_t>(c.call.in[3]),
                    c.device.fault};
   return on_float(c.dtype(), [&](auto zero) {
     using T = decltype(zero);
     const unsigned threads = block_size(c, std::uint64_t{r.heads} * ceil_div(r.half, kPack<T>), 256);
-    return c.done(GPU_LAUNCH(rotate<T>, grid_size(r.tokens), 1, threads, 0, c.stream, r, data<const T>(x), data<T>(c.call.out[0])));
+    return c.done(GPU_LAUNCH(rotate<T>, grid_size(r.tokens), 1, threads, 0, c.stream, r, data<const T>(x),
+                             data<T>(c.call.out[0])));
   });
 }
 

@@ -1,4 +1,5 @@
-// What the operators over rows and elements share: 16 bytes at a time where addresses allow it, the threads that treat a row together, and how wrong indices are reported.
+// What the operators over rows and elements share: 16 bytes at a time where addresses allow it, the threads that treat
+// a row together, and how wrong indices are reported.
 #pragma once
 #include <algorithm>
 #include <cstring>
@@ -9,7 +10,8 @@
 
 namespace CONCORD_GPU {
 
-// Elements of a thread at a time. Which thread has which elements depends on this alone and never on an address, so that sums have one order.
+// Elements of a thread at a time. Which thread has which elements depends on this alone and never on an address, so
+// that sums have one order.
 template <class T>
 inline constexpr unsigned kPack = 16 / sizeof(T);
 
@@ -79,7 +81,8 @@ struct Team {
 // f(value, index) for this thread's elements of a row of n.
 template <class Threads, class T, class F>
 GPU_DEVICE void each_value(const T* row, unsigned n, const F& f) {
-  for (std::uint64_t i = std::uint64_t{Threads::rank()} * kPack<T>; i < n; i += std::uint64_t{Threads::size()} * kPack<T>) {
+  for (std::uint64_t i = std::uint64_t{Threads::rank()} * kPack<T>; i < n;
+       i += std::uint64_t{Threads::size()} * kPack<T>) {
     float v[kPack<T>];
     const unsigned count = load_values(row + i, n - i, v);
     for (unsigned j = 0; j < kPack<T>; ++j)
@@ -87,8 +90,10 @@ GPU_DEVICE void each_value(const T* row, unsigned n, const F& f) {
   }
 }
 
-// An index of operand in[operand] that must be below `limit` and is not: the first to report wins, and the host learns of it when it waits.
-GPU_DEVICE void report(Fault* fault, unsigned op, unsigned operand, std::uint64_t index, std::int32_t value, std::int64_t limit) {
+// An index of operand in[operand] that must be below `limit` and is not: the first to report wins, and the host learns
+// of it when it waits.
+GPU_DEVICE void report(Fault* fault, unsigned op, unsigned operand, std::uint64_t index, std::int32_t value,
+                       std::int64_t limit) {
   if (!claim(&fault->op, op + 1)) return;
   fault->operand = operand, fault->index = static_cast<int>(index), fault->value = value, fault->limit = limit;
 }
@@ -98,14 +103,19 @@ inline unsigned block_size(const Context& c, std::uint64_t items, unsigned most)
   const unsigned warp = c.device.properties.warp;
   return items >= most ? most : std::max(1u, ceil_div(items, warp)) * warp;
 }
-inline unsigned grid_size(std::uint64_t blocks) { return static_cast<unsigned>(std::min<std::uint64_t>(blocks, 1u << 30)); }
+inline unsigned grid_size(std::uint64_t blocks) {
+  return static_cast<unsigned>(std::min<std::uint64_t>(blocks, 1u << 30));
+}
 
-// One of two kernels, by the length of a row alone, so that a row's bits do not depend on how many rows there are. Both go through all rows in steps of the grid.
+// One of two kernels, by the length of a row alone, so that a row's bits do not depend on how many rows there are. Both
+// go through all rows in steps of the grid.
 template <class T, class... P, class... A>
-concord_status launch_rows(Context& c, void (*narrow)(P...), void (*wide)(P...), unsigned rows, unsigned n, A... arguments) {
+concord_status launch_rows(Context& c, void (*narrow)(P...), void (*wide)(P...), unsigned rows, unsigned n,
+                           A... arguments) {
   constexpr unsigned kNarrowBytes = 1024, kThreads = 256, kMostThreads = 1024;
   if (n * sizeof(T) <= kNarrowBytes)
-    return c.done(GPU_LAUNCH(narrow, grid_size(ceil_div(rows, kThreads / c.device.properties.warp)), 1, kThreads, 0, c.stream, arguments...));
+    return c.done(GPU_LAUNCH(narrow, grid_size(ceil_div(rows, kThreads / c.device.properties.warp)), 1, kThreads, 0,
+                             c.stream, arguments...));
   const unsigned threads = block_size(c, ceil_div(n, kPack<T>), kMostThreads);
   return c.done(GPU_LAUNCH(wide, grid_size(rows), 1, threads, 0, c.stream, arguments...));
 }

@@ -26,6 +26,7 @@ constexpr Entry kEntries[] = {
     {CONCORD_OP_ADD, bound_add, "u |a+b|"},
     {CONCORD_OP_SOFTMAX, bound_softmax, "gamma(N+18) + 2u |x-max| (own and weighted)"},
     {CONCORD_OP_TOPK_ROUTING, bound_topk, "softmax, gamma(K+6) where normalised"},
+    {CONCORD_OP_SAMPLE, bound_sample, "scores within 4 v (6 + 7 max|g| + 2 |score|), v = 2^-53"},
 };
 
 std::uint32_t accumulate_of(const Problem& p) { return p.call.accumulate; }
@@ -102,12 +103,12 @@ void BoundInput::put(ExpectedOutput& out, std::size_t i, Err err) const {
 void add_bounds(const Problem& problem, std::span<const std::byte> inputs, std::span<const double> sums,
                 Expectation& e) {
   std::uint64_t outputs = 0;
-  bool needed = false;
+  bool needed = problem.call.op == CONCORD_OP_SAMPLE, sums_bounded = false;
   for (ExpectedOutput& o : e.outputs) {
     outputs += o.want.size();
     if (o.judged == Judged::kChoice) needed = true;
     if (o.judged != Judged::kBound) continue;
-    needed = true;
+    needed = sums_bounded = true;
     o.rigorous.assign(o.want.size(), 0), o.probable.assign(o.want.size(), 0);
   }
   e.bound_formula = "equal";
@@ -117,7 +118,8 @@ void add_bounds(const Problem& problem, std::span<const std::byte> inputs, std::
   for (const Entry& entry : kEntries) {
     if (entry.op != problem.call.op) continue;
     entry.bound({problem, inputs, sums, rules}, e);
-    e.bound_formula = std::string(entry.formula) + (rules.exchangeable ? kSum : "; probable lambda sqrt(n) u sum|a|");
+    e.bound_formula = entry.formula;
+    if (sums_bounded) e.bound_formula += rules.exchangeable ? kSum : "; probable lambda sqrt(n) u sum|a|";
   }
 }
 

@@ -19,6 +19,10 @@ namespace allowed_ulp {
 inline constexpr double kExp = 3, kTanh = 5, kErf = 16, kRsqrt = 2, kSqrt = 3, kDivide = 2.5;
 inline constexpr double kInverseRoot = kSqrt + kDivide;  // 1 / sqrt, more than rsqrt
 }  // namespace allowed_ulp
+// The same in units in the last place of float64, table "ULP values for double precision".
+namespace allowed_ulp64 {
+inline constexpr double kLog = 3;
+}  // namespace allowed_ulp64
 // What is likely: the largest errors that glibc's manual and NVIDIA's programming guide state for float32.
 namespace likely_ulp {
 inline constexpr double kExp = 2, kTanh = 2, kErf = 4, kInverseRoot = 2, kDivide = 1;
@@ -82,6 +86,7 @@ void bound_attention(const BoundInput& in, Expectation& e);
 void bound_norm(const BoundInput& in, Expectation& e);
 void bound_softmax(const BoundInput& in, Expectation& e);
 void bound_topk(const BoundInput& in, Expectation& e);
+void bound_sample(const BoundInput& in, Expectation& e);
 void bound_rope(const BoundInput& in, Expectation& e);
 void bound_swiglu(const BoundInput& in, Expectation& e);
 void bound_gelu(const BoundInput& in, Expectation& e);

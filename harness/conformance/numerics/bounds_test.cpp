@@ -9,6 +9,7 @@
 #include <cmath>
 
 #include "abi/concord_float.hpp"
+#include "base/rng.hpp"
 #include "conformance/numerics/families.hpp"
 #include "conformance/numerics/testing.hpp"
 #include "conformance/numerics/weight_values.hpp"
@@ -331,6 +332,43 @@ TEST(Bounds, SwigluMayLoseWhatItsExponentialOverflowed) {
   const double y = -90 / (1 + std::exp(90.0));
   EXPECT_GE(swiglu_error(r, -90, 1, {}).worst, std::fabs(y));
   EXPECT_LT(swiglu_error(r, -80, 1, {}).worst, 1e-5 * 80 / (1 + std::exp(80.0)));
+}
+
+// What other honest arithmetic makes of a score: one rounding less, other formulas for the logarithm, more digits.
+double fused_score(double x, double scale, double u) { return std::fma(x, scale, -std::log(-std::log(u))); }
+double log1p_score(double x, double scale, double u) { return x * scale - std::log(-std::log1p(u - 1)); }
+double long_score(double x, double scale, double u) {
+  return static_cast<double>(static_cast<long double>(x) * scale - std::log(-std::log(static_cast<long double>(u))));
+}
+
+TEST(Bounds, ScoresOfOtherLogarithmsStayWithinHalfOfTheGap) {
+  using Score = double (*)(double, double, double);
+  double honest = 0, narrow = 1e300;
+  for (const char* in : {"gaussian", "heavy", "exact"})
+    for (const char* temp : {"0.7", "1.5"}) {
+      const Problem p = testing::problem_of(std::string("sample/T=7,V=5000,in=") + in + ",temp=" + temp + ",x=f32");
+      const std::vector<std::byte> inputs = testing::inputs_of(p);
+      const Expectation e = expect(p, inputs, {}).value();
+      const std::byte *x = inputs.data() + p.input("x").offset,
+                      *positions = inputs.data() + p.input("positions").offset;
+      for (std::size_t t = 0; t < 7; ++t) {
+        double in_float = 0;
+        for (std::size_t v = 0; v < 5000; ++v) {
+          const double key = e.outputs[0].keys[t * 5000 + v], gap = 0x1p-51 * (6 + 7 * 36.8 + 2 * std::fabs(key));
+          const double logit = concord_abi::load_as<float>(x, t * 5000 + v);
+          const auto position = static_cast<std::uint64_t>(concord_abi::load_as<std::int32_t>(positions, t));
+          const double u = uniform_open(p.call.seed, position, v);
+          for (const Score score : {fused_score, log1p_score, long_score})
+            honest = std::max(honest, std::fabs(score(logit, p.call.scale, u) - key) / gap);
+          in_float = std::max(in_float,
+                              std::fabs(logit * p.call.scale - std::log(-std::log(static_cast<float>(u))) - key) / gap);
+        }
+        narrow = std::min(narrow, in_float);
+      }
+    }
+  std::printf("sample: other logarithms %.3f of the gap, noise in float32 %.3g times\n", honest, narrow);
+  EXPECT_LE(honest, 0.5);  // the error of the device and the oracle in one candidate; two change places
+  EXPECT_GT(narrow, 1e5);
 }
 
 }  // namespace

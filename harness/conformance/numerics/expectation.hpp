@@ -24,7 +24,7 @@ enum class Judged {
   kExact,   // equal after the oracle's value is rounded to the output's dtype (threshold 0; -0 equals +0)
   kBound,   // |got - want| <= bound, element by element
   kIndex,   // integers equal
-  kChoice,  // top-k: distinct indices whose logits are within `gap` of the oracle's choice
+  kChoice,  // top-k, sampling: distinct indices whose logits (scores) are within `gap` of the oracle's choice
 };
 
 // One output. `want` is not rounded to the output's dtype, except for kBits; the bounds hold the rounding on store.
@@ -36,7 +36,7 @@ struct ExpectedOutput {
   std::vector<std::byte> bits;            // kBits
   std::vector<double> want;               // all others
   std::vector<double> rigorous, probable; // kBound; [element]
-  std::vector<double> keys, gap;          // kChoice: keys [rows, E] (the logits), gap [rows, k]
+  std::vector<double> keys, gap;          // kChoice: keys [rows, E] (the logits; SAMPLE: the scores), gap [rows, k]
 };
 
 struct Expectation {

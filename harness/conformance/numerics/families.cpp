@@ -6,6 +6,8 @@
 #include <limits>
 #include <numeric>
 
+#include "base/rng.hpp"
+
 namespace concord::conformance {
 namespace {
 
@@ -165,6 +167,15 @@ void tied_maxima(const Tensor& t, std::uint64_t first, std::span<double> v) {
   const std::uint64_t start = t.seed % t.cols, step = 1 + t.cols / 7;
   each(t, first, v, [&](std::uint64_t r, std::uint64_t c, double e) {
     return c == (start + r * step) % t.cols || c == t.cols - 1 ? 60 : nearest(50 * e);
+  });
+}
+
+// SAMPLE: logits that take the noise back, so that every score is about 4 and what is left of the roundings of the
+// logits decides: whoever has a little less noise than float64 has another winner.
+void level_scores(const Tensor& t, std::uint64_t first, std::span<double> v) {
+  const concord_call& call = t.problem.call;
+  each(t, first, v, [&](std::uint64_t r, std::uint64_t c, double) {
+    return (4 - sample_noise(call.seed, sample_position(t.seed, r), c)) / call.scale;
   });
 }
 
@@ -381,8 +392,10 @@ constexpr Recipe kRecipes[] = {
     {"topk_routing", "logits", "exact", kU, integers, 7},
     {"topk_routing", "logits", "gaussian", kG, scaled, 2},
     {"rope", "x", "exact", kG, scaled, 1},
-    {"argmax", "x", "exact", kU, tied_maxima, 1},
-    {"argmax", "x", "special", kG, special_maxima, 1},
+    {"argmax sample", "x", "exact", kU, tied_maxima, 1},
+    {"argmax sample", "x", "special", kG, special_maxima, 1},
+    {"sample", "x", "gaussian", kG, scaled, 3},
+    {"sample", "x", "cancel", kU, level_scores, 1},
     // everything else
     {"*", "*", "uniform", kU, scaled, 2},
     {"*", "*", "gaussian", kG, scaled, 1},
@@ -411,6 +424,21 @@ void prepare(Tensor& t, const Recipe& recipe) {
   for (std::uint64_t c = 0; c < t.cols; ++c)
     if (which.below(c, 128) == 0) t.columns[c] = 100;
   if (t.cols > 1) t.columns[which.below(t.cols, t.cols)] = 100;
+}
+
+// Where sequences begin, anywhere in a long one, and any number that an I32 can hold.
+std::int32_t sample_position(std::uint64_t seed, std::uint64_t t) {
+  const Stream stream(seed, "positions");
+  constexpr std::uint64_t kLimits[] = {4096, std::uint64_t{1} << 17, std::uint64_t{1} << 31};
+  if (t < 2) return t == 0 ? std::numeric_limits<std::int32_t>::max() : 0;  // the borders
+  return static_cast<std::int32_t>(stream.below(t, kLimits[t % 3]));
+}
+
+double sample_noise(std::uint64_t seed, std::int32_t position, std::uint64_t id) {
+  const double length = -logarithm(uniform_open(seed, static_cast<std::uint64_t>(position), id));
+  int exponent = 0;
+  const double fraction = std::frexp(length, &exponent);
+  return -(logarithm(fraction) + exponent * 0.69314718055994531);
 }
 
 int smallest_exponent(std::uint32_t dtype) { return dtype == CONCORD_F16 ? -14 : dtype == CONCORD_F64 ? -1022 : -126; }

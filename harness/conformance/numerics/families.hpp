@@ -38,6 +38,10 @@ void prepare(Tensor& t, const Recipe& recipe);  // fills a and columns
 // To the nearest integer, ties to even, for |v| < 2^51: additions, where std::rint would be a call.
 inline double nearest(double v) { return (v + 0x1.8p52) - 0x1.8p52; }
 
+// SAMPLE: the position of token t, and the noise by Stream's own logarithm, the same on every host, for inputs alone.
+std::int32_t sample_position(std::uint64_t seed, std::uint64_t t);
+double sample_noise(std::uint64_t seed, std::int32_t position, std::uint64_t id);
+
 // Exponent of the smallest normal number and the largest finite number of a float dtype.
 int smallest_exponent(std::uint32_t dtype);
 double largest_finite(std::uint32_t dtype);

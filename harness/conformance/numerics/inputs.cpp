@@ -72,6 +72,10 @@ void fill_floats(Tensor t, std::byte* to) {
 // --- indices -------------------------------------------------------------------------------------------------------
 void fill_indices(const Filler& f, const Operand& o) {
   std::byte* to = f.arena + o.offset;
+  if (f.problem.spec.op == "sample") {
+    for (std::uint64_t t = 0; t < o.bytes / 4; ++t) concord_abi::store_as(to, t, sample_position(f.seed, t));
+    return;
+  }
   const std::uint64_t n = o.bytes / 4, limit = f.size(o.name == "ids" ? "V" : "P");
   const Stream stream(f.seed, o.name);
   std::uint64_t step = 1 + stream.bits(0) % limit;

@@ -116,18 +116,22 @@ struct Output {
     return x;
   }
 
-  // One of the k largest: an index in range, not chosen before in this row, whose key is as large as the oracle's
-  // choice.
+  // One of the k largest (SAMPLE: the largest): an index in range, not chosen before in this row, whose key is as large
+  // as the oracle's choice.
   Element choice(std::uint64_t i) const {
-    const auto k = static_cast<std::uint64_t>(e.dims.back()), row = i / k;
+    const auto k = static_cast<std::uint64_t>(e.dims.size() > 1 ? e.dims.back() : 1), row = i / k;
     const std::uint64_t n = e.keys.size() / (count() / k);
     Element x;
     x.got = number_at(o.dtype, got, i), x.want = e.want[i], x.rigorous = x.probable = e.gap[i];
     bool valid = x.got >= 0 && x.got < static_cast<double>(n);
     for (std::uint64_t j = row * k; j < i; ++j) valid = valid && number_at(o.dtype, got, j) != x.got;
     if (!valid) return unless(false, x);
+    if (x.got == x.want) return x;
     const double* keys = e.keys.data() + row * n;
-    x.error = std::fabs(keys[static_cast<std::size_t>(x.got)] - keys[static_cast<std::size_t>(x.want)]);
+    const double mine = keys[static_cast<std::size_t>(x.got)], best = keys[static_cast<std::size_t>(x.want)];
+    // NaN and infinities have no neighbourhood: among equals of them the lowest index is the answer.
+    if (std::isfinite(x.rigorous) && !(std::isfinite(mine) && std::isfinite(best))) return unless(false, x);
+    x.error = std::fabs(mine - best);
     x.margin = x.margin_probable = std::isinf(x.rigorous) ? 0 : ratio(x.error, x.rigorous);
     x.fault = x.margin <= 1 ? Element::kNone : Element::kRigorous;
     return x;
@@ -216,6 +220,7 @@ bool always_equal(const Problem& p, const std::string& output) {
     case CONCORD_OP_TOPK_ROUTING:
       return output == "weight" ? is_one("E") || (is_one("K") && p.spec.option("norm") == "1") : is_one("E");
     case CONCORD_OP_ARGMAX:
+    case CONCORD_OP_SAMPLE:
       return is_one("V");
     default:
       return false;

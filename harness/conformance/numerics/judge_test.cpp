@@ -205,6 +205,19 @@ TEST(Judge, IndicesAndChoices) {
   argmax.put(0, 4, argmax.e.outputs[0].want[4] == 66 ? 65 : 66);  // the tie at the end
   EXPECT_EQ(argmax.first().judged, "index");
   EXPECT_EQ(argmax.first().above_rigorous, 1u);
+  Right cold("sample/T=9,V=67,in=exact,temp=cold,x=bf16");
+  cold.put(0, 4, cold.e.outputs[0].want[4] == 66 ? 65 : 66);
+  EXPECT_EQ(cold.first().judged, "index");
+  EXPECT_EQ(cold.first().above_rigorous, 1u);
+  // Scores that lie within the last bits of a logit are told apart, and nothing beside NaN or infinity is near enough.
+  for (const char* in : {"cancel", "special", "gaussian"})
+    for (const double other : {0.0, 1.0, 33.0, 65.0, 66.0, 67.0, -1.0}) {
+      Right r(std::string("sample/T=9,V=67,in=") + in + ",temp=0.7,x=f32");
+      EXPECT_EQ(r.first().judged, "choice");
+      std::uint64_t wrong = 0;
+      for (std::size_t t = 0; t < 9; ++t) wrong += r.e.outputs[0].want[t] != other, r.put(0, t, other);
+      EXPECT_EQ(r.first().above_rigorous, wrong) << in << " " << other;
+    }
   const char* id = "topk_routing/E=21,K=4,T=7,in=gaussian,norm=0,x=f32";
   for (const double wrong : {-1.0, 21.0, 1e9}) {
     Right r(id);

@@ -55,6 +55,8 @@ constexpr std::array<OpLayout, CONCORD_OP_COUNT> kLayouts = {{
      {act("logits", "TE")}, {kWeights, index("expert", "TK")}},
     {"argmax", CONCORD_OP_ARGMAX, "TV", "", "exact gaussian special", "",
      {act("x", "TV")}, {index("index", "T")}},
+    {"sample", CONCORD_OP_SAMPLE, "TV", "temp", "exact gaussian heavy cancel special", "",
+     {act("x", "TV"), index("positions", "T")}, {index("index", "T")}},
 }};
 // clang-format on
 

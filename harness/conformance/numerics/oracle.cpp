@@ -131,6 +131,8 @@ Judged judged_of(const Problem& p, const MathMode& mode, const Operand& o) {
   if (p.call.op == CONCORD_OP_KV_APPEND) return Judged::kBits;
   if (p.call.op == CONCORD_OP_EMBEDDING) return embedding_judged(p, mode);
   if (p.call.op == CONCORD_OP_TOPK_ROUTING && o.name == "weight") return Judged::kBound;
+  if (p.call.op == CONCORD_OP_SAMPLE)
+    return exact && p.spec.option("temp") == "cold" ? Judged::kIndex : Judged::kChoice;
   if (o.dtype == CONCORD_I32) return exact || p.call.op == CONCORD_OP_ARGMAX ? Judged::kIndex : Judged::kChoice;
   return exact && is_exact(p, mode) ? Judged::kExact : Judged::kBound;
 }

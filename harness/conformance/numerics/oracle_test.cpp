@@ -8,6 +8,7 @@
 
 #include "abi/concord_float.hpp"
 #include "base/dtype.hpp"
+#include "base/rng.hpp"
 #include "conformance/numerics/expectation.hpp"
 #include "conformance/numerics/testing.hpp"
 #include "conformance/numerics/weight_values.hpp"
@@ -219,6 +220,26 @@ Row argmax(const Case& c) {
   return y;
 }
 
+// With a uniform number from the bits of the four words, logarithms in long double, and one rounding to double: beside
+// that of float64 nothing else may be lost.
+Row sample(const Case& c) {
+  Row score = c.get("x");
+  const Row positions = c.get("positions");
+  const std::size_t n = c.axis("V");
+  for (std::size_t i = 0; i < score.size(); ++i) {
+    const auto position = static_cast<std::uint32_t>(positions[i / n]);
+    const std::uint64_t seed = c.p.call.seed;
+    const auto words = philox4x32({static_cast<std::uint32_t>(i % n), 0, position, 0},
+                                  {static_cast<std::uint32_t>(seed), static_cast<std::uint32_t>(seed >> 32)});
+    const Long u = (std::ldexp(Long{1} * words[1], 20) + (words[0] >> 12) + Long{0.5}) * std::ldexp(Long{1}, -52);
+    score[i] = static_cast<double>(score[i] * c.p.call.scale - std::log(-std::log(u)));
+  }
+  Row y(c.axis("T"));
+  for (std::size_t i = 0; i < score.size(); ++i)
+    if (rank(score, i / n * n, n, i % n) == 0) y[i / n] = i % n;
+  return y;
+}
+
 Row topk(const Case& c, bool experts) {
   const Row x = c.get("logits");
   const std::size_t n = c.axis("E"), k = c.axis("K");
@@ -239,7 +260,7 @@ using Second = Row (*)(const Case&);
 const std::pair<const char*, Second> kSecond[] = {
     {"embedding", embedding}, {"rmsnorm", rmsnorm}, {"layernorm", layernorm}, {"matmul", matmul}, {"rope", rope},
     {"attention", attention}, {"swiglu", swiglu},   {"gelu", gelu},           {"add", add},       {"softmax", softmax},
-    {"argmax", argmax}};
+    {"argmax", argmax},       {"sample", sample}};
 
 Row second_of(const Case& c, const std::string& output) {
   if (c.p.spec.op == "topk_routing") return topk(c, output == "expert");

@@ -29,6 +29,7 @@ constexpr Words kWords[] = {
     {"fuse", "none plus gated"},
     {"form", "erf tanh"},
     {"norm", "0 1"},
+    {"temp", "0.7 1 1.5 cold"},
 };
 struct DtypeWord {
   const char* word;
@@ -44,6 +45,11 @@ constexpr FlagWord kFlags[] = {{"form", "tanh", CONCORD_GELU_TANH},
                                {"norm", "1", CONCORD_NORMALISE},
                                {"fuse", "plus", CONCORD_PLUS},
                                {"fuse", "gated", CONCORD_GATED}};
+
+// cold: a power of two, so that the products stay exact, and so small that the noise vanishes beside logits of size 1.
+constexpr double kCold = 0x1p-60;
+constexpr std::uint64_t kNoise =
+    ~std::uint64_t{0};  // the case's own seed for its noise: the run's seed has no part in the call
 
 std::unexpected<Error> wrong(std::string_view code, const CaseSpec& spec, const std::string& what) {
   return fail(ErrorKind::kUsage, code, fmt::format("{}: {}", spec.id(), what));
@@ -241,6 +247,10 @@ concord_call make_call_of(const OpLayout& layout, const CaseSpec& spec) {
   for (const FlagWord& f : kFlags)
     if (word_or(spec, f.key, "") == f.word) call.flags |= f.flag;
   if (spec.options.contains("eps")) call.eps = std::strtod(spec.option("eps").c_str(), nullptr);
+  if (spec.op == "sample") {
+    const std::string& temp = spec.option("temp");
+    call.scale = 1 / (temp == "cold" ? kCold : std::strtod(temp.c_str(), nullptr)), call.seed = case_seed(spec, kNoise);
+  }
   if (spec.op == "attention") {
     const double d = static_cast<double>(spec.axis("D"));
     call.scale = d > 0 ? 1 / std::sqrt(d) : 1;

@@ -98,6 +98,8 @@ TEST(Problem, SaysWhatIsWrongWithACase) {
       {"attention/D=4,G=1,H=2,L=9,P=8,S=1,T=1,in=gaussian,kv=f16,x=f32", "case.bad_value"},
       {"attention/D=4,G=1,H=2,L=4,P=8,S=2,T=3,in=gaussian,kv=f16,x=f32", "case.bad_value"},
       {"topk_routing/E=4,K=5,T=1,in=gaussian,norm=0,x=f32", "case.bad_value"},
+      {"sample/T=1,V=5,in=gaussian,temp=0,x=f32", "case.bad_value"},
+      {"sample/T=1,V=5,in=gaussian,x=f32", "case.missing_key"},
       {"kv_append/D=4,G=1,P=3,T=4,in=uniform,kv=f16,x=f32", "case.bad_value"},
       {"matmul/K=8,M=2,N=4,bias=0,fuse=none,in=uniform,place=1,w=f32,x=f32", "case.bad_value"},
       {"add/N=2147483647,R=2147483647,in=uniform,place=0,x=f32", "case.too_large"},
@@ -109,6 +111,17 @@ TEST(Problem, SaysWhatIsWrongWithACase) {
     ASSERT_FALSE(p.has_value()) << id;
     EXPECT_EQ(p.error().code, code) << p.error().message;
   }
+}
+
+// Else a device that takes a fixed seed, half of one, or the position for a row's number would be right by chance.
+TEST(Problem, EverySampleCaseHasASeedOfItsOwn) {
+  const Problem a = testing::problem_of("sample/T=9,V=67,in=gaussian,temp=0.7,x=f32"),
+                b = testing::problem_of("sample/T=9,V=67,in=gaussian,temp=0.7,x=f16");
+  EXPECT_NE(a.call.seed, b.call.seed);
+  EXPECT_GT(a.call.seed, std::uint64_t{1} << 32);
+  EXPECT_EQ(a.call.scale, 1 / 0.7);
+  EXPECT_EQ(a.call.seed, testing::problem_of(a.spec.id()).call.seed);
+  EXPECT_EQ(testing::problem_of("sample/T=9,V=67,in=gaussian,temp=cold,x=f16").call.scale, 0x1p60);
 }
 
 TEST(Problem, OutputsAreFencedAndPoisoned) {

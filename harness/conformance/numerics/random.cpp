@@ -31,15 +31,6 @@ void philox(std::uint64_t seed, std::uint64_t stream, std::uint64_t first, std::
     out[4 * b] = c0[b], out[4 * b + 1] = c1[b], out[4 * b + 2] = c2[b], out[4 * b + 3] = c3[b];
 }
 
-// Natural logarithm of v in (0, 1): v = 2^e m with m in [sqrt(1/2), sqrt(2)), log m = 2 artanh((m - 1) / (m + 1)).
-double logarithm(double v) {
-  const std::uint64_t bits = std::bit_cast<std::uint64_t>(v) - std::bit_cast<std::uint64_t>(0x1.6a09e667f3bcdp-1);
-  const auto e = static_cast<double>(static_cast<std::int64_t>(bits) >> 52);
-  const std::uint64_t mantissa = (bits & 0xfffffffffffffu) + std::bit_cast<std::uint64_t>(0x1.6a09e667f3bcdp-1);
-  const double m = std::bit_cast<double>(mantissa), s = (m - 1) / (m + 1), q = s * s;
-  return e * 0.69314718055994531 + 2 * s * (1 + q * (1.0 / 3 + q * (1.0 / 5 + q * (1.0 / 7 + q * (1.0 / 9)))));
-}
-
 template <class F>
 void for_words(std::uint64_t seed, std::uint64_t stream, std::uint64_t first, std::size_t n, const F& f) {
   std::uint32_t words[4 * kBlocks];
@@ -50,6 +41,15 @@ void for_words(std::uint64_t seed, std::uint64_t stream, std::uint64_t first, st
 }
 
 }  // namespace
+
+// v = 2^e m with m in [sqrt(1/2), sqrt(2)), log m = 2 artanh((m - 1) / (m + 1)).
+double logarithm(double v) {
+  const std::uint64_t bits = std::bit_cast<std::uint64_t>(v) - std::bit_cast<std::uint64_t>(0x1.6a09e667f3bcdp-1);
+  const auto e = static_cast<double>(static_cast<std::int64_t>(bits) >> 52);
+  const std::uint64_t mantissa = (bits & 0xfffffffffffffu) + std::bit_cast<std::uint64_t>(0x1.6a09e667f3bcdp-1);
+  const double m = std::bit_cast<double>(mantissa), s = (m - 1) / (m + 1), q = s * s;
+  return e * 0.69314718055994531 + 2 * s * (1 + q * (1.0 / 3 + q * (1.0 / 5 + q * (1.0 / 7 + q * (1.0 / 9)))));
+}
 
 Stream::Stream(std::uint64_t seed, std::string_view tensor) : seed_(seed), stream_(0xcbf29ce484222325u) {
   for (const char c : tensor) stream_ = (stream_ ^ static_cast<unsigned char>(c)) * 0x100000001b3u;  // FNV-1a

@@ -24,6 +24,9 @@ class Stream {
   std::uint64_t seed_, stream_;
 };
 
+// Of v in (0, 1). The relative error is below 2^-30, also near 1.
+double logarithm(double v);
+
 struct Point {
   double cos, sin;
 };

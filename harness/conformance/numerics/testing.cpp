@@ -31,6 +31,7 @@ constexpr Shape kShapes[] = {
     {"softmax", "R=9 N=45"},
     {"topk_routing", "T=7 E=21 K=4"},
     {"argmax", "T=9 V=67"},
+    {"sample", "T=9 V=67"},
 };
 constexpr Shape kOptions[] = {{"w", "f32 f16 bf16 i8 u4g32 u4g32z u4g128 u4g128z"},
                               {"kv", "f32 f16 bf16 i8"},
@@ -39,7 +40,8 @@ constexpr Shape kOptions[] = {{"w", "f32 f16 bf16 i8 u4g32 u4g32z u4g128 u4g128z
                               {"bias", "0 1"},
                               {"fuse", "none plus gated"},
                               {"form", "erf tanh"},
-                              {"norm", "0 1"}};
+                              {"norm", "0 1"},
+                              {"temp", "0.7 1 1.5 cold"}};
 
 CaseSpec with_shape(const OpLayout& layout) {
   CaseSpec spec;

@@ -10,6 +10,7 @@
 #include "base/file.hpp"
 #include "base/text.hpp"
 #include "conformance/suite/folders.hpp"
+#include "device/device_id.hpp"
 #include "digest/digest.hpp"
 
 namespace concord::conformance {
@@ -21,10 +22,13 @@ constexpr std::string_view kVariant = "{variant}";
 constexpr std::ptrdiff_t kLeastLiteral = 3;
 constexpr std::size_t kMaxIds = 100'000, kMaxDevices = 64, kMaxLine = 4096, kMaxFileBytes = 64u << 20, kMaxFiles = 256, kMaxWitness = 500;
 
-bool is_device_pattern(std::string_view text) {
-  const std::string_view stem = text.ends_with(":*") ? text.substr(0, text.size() - 2) : text;
-  const auto good = [](char c) { return (c >= 'a' && c <= 'z') || (c >= '0' && c <= '9') || c == '.' || c == '_' || c == '-' || c == ':'; };
-  return !stem.empty() && text.size() <= 64 && std::ranges::all_of(stem, good);
+// Parts between colons, none empty, "*" for a whole one; the backend stands for itself, else a list would speak of devices that nobody has seen.
+bool is_pattern(std::string_view text) {
+  const auto good = [](char c) { return (c >= 'a' && c <= 'z') || (c >= '0' && c <= '9') || c == '.' || c == '_' || c == '-'; };
+  const auto parts = device_id_parts(text);
+  return text.size() <= 64 && parts.front() != "*" && std::ranges::all_of(parts, [&](std::string_view part) {
+           return part == "*" || (!part.empty() && std::ranges::all_of(part, good));
+         });
 }
 
 // Reads line by line; every line ends in \n.
@@ -66,8 +70,8 @@ Status read_devices(Reader& r, RequiredList& list) {
     const std::size_t space = std::min(all.find(' ', at), all.size());
     const std::string one = all.substr(at, space - at);
     at = space + 1;
-    if (!is_device_pattern(one) || list.devices.size() == kMaxDevices)
-      return r.wrong("lock.syntax", fmt::format("\"{}\" is no device id; expected ids such as cpu:avx2 or cpu:*, with one space between, at most {}", printable(one), kMaxDevices));
+    if (!is_pattern(one) || list.devices.size() == kMaxDevices)
+      return r.wrong("lock.syntax", fmt::format("\"{}\" is no device id; expected ids such as cpu:avx2, cuda:* or cuda:*:portable, with one space between, at most {}", printable(one), kMaxDevices));
     if (std::ranges::find(list.devices, one) != list.devices.end()) return r.wrong("lock.duplicate", fmt::format("the device {} stands twice", one));
     list.devices.push_back(one);
   }
@@ -118,17 +122,14 @@ std::string ids_digest(const std::vector<std::string>& sorted_ids) {
 }
 
 std::string RequiredList::witness_for(const std::string& device) const {
-  const std::string variant = device.substr(device.find(':') + 1);  // the whole id where it has no colon
+  const std::string variant(device_id_parts(device).back());  // the whole id where it has no colon
   std::string out = witness;
   for (std::size_t at = 0; (at = out.find(kVariant, at)) != std::string::npos; at += variant.size()) out.replace(at, kVariant.size(), variant);
   return out;
 }
 
 bool RequiredList::covers(const std::string& device) const {
-  return std::ranges::any_of(devices, [&](const std::string& d) {
-    if (!d.ends_with(":*")) return d == device;
-    return device.size() >= d.size() && device.starts_with(std::string_view(d).substr(0, d.size() - 1));
-  });
+  return std::ranges::any_of(devices, [&](const std::string& pattern) { return matches_device(pattern, device); });
 }
 
 std::string RequiredList::to_text() const {

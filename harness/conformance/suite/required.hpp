@@ -9,9 +9,9 @@
 namespace concord::conformance {
 
 // # concord required cases, version 1
-// devices cpu:avx512 cpu:avx2 cpu:strict      (ids; a last component may be *)
+// devices cpu:avx512 cpu:avx2 cpu:strict      (ids; "*" stands for one part between colons, but not for the backend)
 // tier smoke
-// witness *: cpu {variant} *   (globs that the name of each kernel must match, separated by " | "; {variant}: what follows the colon of the device's id)
+// witness *: cpu {variant} *   (globs that the name of each kernel must match, separated by " | "; {variant}: what follows the last colon of the device's id)
 // count 312
 // sha256 <of the ids, each followed by a newline>
 // <one id a line, sorted>

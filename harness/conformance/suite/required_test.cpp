@@ -51,6 +51,20 @@ TEST(RequiredList, CoversDevicesByNameOrLastPart) {
   EXPECT_FALSE(list.covers("cudax:0"));
 }
 
+TEST(RequiredList, AStarIsOnePartSoThatVariantsHaveListsOfTheirOwn) {
+  RequiredList fast = sample(), portable = sample();
+  fast.devices = {"cuda:*"}, fast.name = "cuda", portable.devices = {"cuda:*:portable"}, portable.name = "cuda-portable";
+  const std::vector<RequiredList> lists{fast, portable};
+  for (const auto& [device, list] : {std::pair{"cuda:0", "cuda"}, {"cuda:7", "cuda"}, {"cuda:0:portable", "cuda-portable"}, {"cuda:1:portable", "cuda-portable"}})
+    EXPECT_EQ(required_for(lists, device, Tier::kSmoke).value().value_or(sample()).name, list) << device;
+  for (const char* device : {"cuda:0:tf32", "cuda", "hip:0:portable"}) EXPECT_FALSE(required_for(lists, device, Tier::kSmoke).value()) << device;
+}
+
+TEST(RequiredList, VariantIsWhatFollowsTheLastColon) {
+  for (const auto& [device, witness] : {std::pair{"cpu:avx2", "*: cpu avx2 *"}, {"cuda:0:portable", "*: cpu portable *"}, {"reference", "*: cpu reference *"}})
+    EXPECT_EQ(sample().witness_for(device), witness);
+}
+
 TEST(RequiredList, RefusesWhatIsNotExactlyAList) {
   const std::string good = sample().to_text();
   const std::string swapped = replaced(replaced(replaced(good, kIds[0] + "\n", "@\n"), kIds[1] + "\n", kIds[0] + "\n"), "@\n", kIds[1] + "\n");
@@ -62,7 +76,17 @@ TEST(RequiredList, RefusesWhatIsNotExactlyAList) {
       {replaced(good, "cpu:avx2 cuda:*", "cpu:avx2  cuda:*"), "lock.syntax"},
       {replaced(good, "cpu:avx2 cuda:*", "*"), "lock.syntax"},
       {replaced(good, "cpu:avx2 cuda:*", "c*:avx2"), "lock.syntax"},
+      {replaced(good, "cpu:avx2 cuda:*", "*:avx2"), "lock.syntax"},
+      {replaced(good, "cpu:avx2 cuda:*", "cuda:**"), "lock.syntax"},
+      {replaced(good, "cpu:avx2 cuda:*", "cuda:0*"), "lock.syntax"},
+      {replaced(good, "cpu:avx2 cuda:*", "cuda:*x:portable"), "lock.syntax"},
+      {replaced(good, "cpu:avx2 cuda:*", "cuda::portable"), "lock.syntax"},
+      {replaced(good, "cpu:avx2 cuda:*", "cuda:"), "lock.syntax"},
+      {replaced(good, "cpu:avx2 cuda:*", ":0"), "lock.syntax"},
+      {replaced(good, "cpu:avx2 cuda:*", "CUDA:0"), "lock.syntax"},
+      {replaced(good, "cpu:avx2 cuda:*", "cuda:" + std::string(60, '0')), "lock.syntax"},
       {replaced(good, "cpu:avx2 cuda:*", "cpu:avx2 cpu:avx2"), "lock.duplicate"},
+      {replaced(good, "cpu:avx2 cuda:*", "cuda:* cuda:*"), "lock.duplicate"},
       {replaced(good, "tier smoke", "tier quick"), "lock.syntax"},
       {replaced(good, "*: cpu {variant} *", "*: cpu* | *"), "lock.witness"},
       {replaced(good, "*: cpu {variant} *", "*: * * *"), "lock.witness"},

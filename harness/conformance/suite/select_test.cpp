@@ -46,7 +46,7 @@ TEST(Select, TiersHoldTheOnesBefore) {
 
 TEST(Select, ByFamilyOperatorAndPattern) {
   EXPECT_THAT(values(chosen({.families = {"norm", "select"}}), [](const PlannedCase& c) { return c.spec.op; }),
-              testing::ElementsAre("argmax", "layernorm", "rmsnorm", "topk_routing"));
+              testing::ElementsAre("argmax", "layernorm", "rmsnorm", "sample", "topk_routing"));
   EXPECT_THAT(values(chosen({.operators = {"gelu"}}), [](const PlannedCase& c) { return c.spec.op; }), testing::ElementsAre("gelu"));
   for (const PlannedCase& c : chosen({.pattern = "^matmul/.*w=u4g(32|128),x=bf16$"})) EXPECT_THAT(c.id, testing::MatchesRegex("matmul/.*w=u4g(32|128),x=bf16"));
   for (const PlannedCase& c : chosen({.families = {"norm"}, .operators = {"rmsnorm"}, .pattern = "in=heavy"})) {

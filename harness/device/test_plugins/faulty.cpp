@@ -134,6 +134,8 @@ concord_status check(concord_device* device, const concord_call* call, bool buff
   const auto s =
       concord_abi::CallCheck(*call, call->weight ? &shape : nullptr, buffers ? concord_abi::buffer_bytes : nullptr, err)
           .check();
+  if (fault("newest-call-only") && call->struct_size < sizeof *call)
+    return refuse(err, CONCORD_INVALID, CONCORD_WHY_SHAPE, "faulty: the call is too short");
   if (fault("accepts-flags") && call->flags == 0x80000000u) return CONCORD_OK;
   if (s != CONCORD_OK) return fault("silent-refusal") && err ? (err->message[0] = '\0', s) : s;
   if (call->op == CONCORD_OP_ADD && call->in[0].dtype == CONCORD_F32 && call->accumulate == CONCORD_F32)
