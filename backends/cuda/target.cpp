@@ -83,6 +83,7 @@ concord_status describe(int gpu, Properties& p, concord_error* err) {
   concord_abi::set_text(p.architecture, ("sm_" + std::to_string(facts.major * 10 + facts.minor)).c_str());
   concord_abi::set_text(p.driver, (module_version() + ", CUDA " + version(found().driver)).c_str());
   p.units = static_cast<unsigned>(facts.multiProcessorCount), p.warp = static_cast<unsigned>(facts.warpSize);
+  p.matrix = facts.major >= 8;
   p.shared_bytes = facts.sharedMemPerBlockOptin, p.memory_bytes = facts.totalGlobalMem;
   return CONCORD_OK;
 }

@@ -41,6 +41,7 @@ GPU_DEVICE unsigned warp() { return thread() / warp_width(); }
 struct Properties {
   char name[128] = {}, architecture[64] = {}, driver[64] = {};
   unsigned units = 0, warp = 32;
+  bool matrix = false;           // whether it has matrix instructions for 16-bit numbers
   std::size_t shared_bytes = 0;  // most dynamic shared memory of a block
   std::uint64_t memory_bytes = 0;
 };

@@ -40,6 +40,24 @@ namespace CONCORD_GPU {
 
 inline constexpr unsigned kTile = 16;
 
+// Whether kernels of tiles are compiled for this processor: not for AMD's that have no matrix instructions. They are never launched there (Properties::matrix), and without the
+// instructions they take longer to compile than all the rest. kTileWidth: lanes of a warp where only one number is possible, else 0.
+#if defined(CONCORD_GPU_HIP) && defined(__HIP_DEVICE_COMPILE__) && !defined(CONCORD_GPU_TILE_MFMA)
+inline constexpr bool kTilesCompiled = false;
+#pragma clang diagnostic ignored "-Wunused-function"  // what only kernels of tiles use
+#pragma clang diagnostic ignored "-Wunneeded-internal-declaration"
+#pragma clang diagnostic ignored "-Wunused-const-variable"
+#else
+inline constexpr bool kTilesCompiled = true;
+#endif
+#if defined(CONCORD_GPU_CUDA)
+inline constexpr unsigned kTileWidth = 32;
+#elif defined(CONCORD_GPU_TILE_MFMA)
+inline constexpr unsigned kTileWidth = 64;
+#else
+inline constexpr unsigned kTileWidth = 0;
+#endif
+
 struct TileSum {
   float v[8] = {};  // the first tile_elements() of them
 };

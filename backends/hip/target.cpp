@@ -84,6 +84,8 @@ concord_status describe(int gpu, Properties& p, concord_error* err) {
   concord_abi::set_text(p.architecture, facts.gcnArchName);
   concord_abi::set_text(p.driver, known ? ("HIP " + version(driver)).c_str() : "version unknown");
   p.units = static_cast<unsigned>(facts.multiProcessorCount), p.warp = static_cast<unsigned>(facts.warpSize);
+  const std::string_view here = processor(p.architecture);
+  p.matrix = here == "gfx90a" || here.starts_with("gfx94") || here == "gfx950";  // as tile.hpp asks the compiler
   p.shared_bytes = facts.sharedMemPerBlock, p.memory_bytes = facts.totalGlobalMem;
   return CONCORD_OK;
 }

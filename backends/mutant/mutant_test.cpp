@@ -66,7 +66,7 @@ TEST(Mutants, EachFaultShowsOnEachOperatorItTouchesAndOnNoOther) {
 
 void run_all(const std::string& id) { observe_all(mutants(), id, 1); }
 // The address sanitizer catches the signal, says so, and ends the process itself.
-#ifdef __SANITIZE_ADDRESS__
+#ifdef CONCORD_ASAN
 const ::testing::ExitedWithCode kCrashed(1);
 #else
 const ::testing::KilledBySignal kCrashed(SIGSEGV);

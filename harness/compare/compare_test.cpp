@@ -357,7 +357,7 @@ TEST_F(CompareCaptures, LargeLayersSampleTheUlpQuantiles) {
 }
 
 TEST_F(CompareCaptures, MemoryDoesNotGrowWithTheCells) {
-#if defined(__SANITIZE_ADDRESS__)
+#if defined(CONCORD_ASAN)
   GTEST_SKIP() << "the address sanitizer keeps freed memory, so what is resident says nothing";
 #endif
   auto h = header();

@@ -12,9 +12,28 @@
 
 #include "gpu/runtime.hpp"
 
-#if defined(__SANITIZE_ADDRESS__)
+#if defined(CONCORD_ASAN)
 #include <sanitizer/common_interface_defs.h>
 #endif
+
+namespace {
+// What the address sanitizer must hear of a change of stacks; nothing otherwise.
+struct Stack {
+  void* fake = nullptr;
+  const void* bottom = nullptr;
+  std::size_t bytes = 0;
+};
+void will_switch([[maybe_unused]] Stack* leaves, [[maybe_unused]] const Stack& to) {
+#if defined(CONCORD_ASAN)
+  __sanitizer_start_switch_fiber(leaves ? &leaves->fake : nullptr, to.bottom, to.bytes);
+#endif
+}
+void has_switched([[maybe_unused]] const Stack& here, [[maybe_unused]] Stack* from) {
+#if defined(CONCORD_ASAN)
+  __sanitizer_finish_switch_fiber(here.fake, from ? &from->bottom : nullptr, from ? &from->bytes : nullptr);
+#endif
+}
+}  // namespace
 
 namespace concord_gpu_emulated {
 
@@ -25,7 +44,8 @@ namespace {
 
 constexpr std::size_t kStack = 64u << 10;  // [bytes] of a fiber
 constexpr unsigned kMostThreads = 1024;
-constexpr std::size_t kMostShared = 96u << 10;  // [bytes] of a block; what sm_80 and gfx90a can give, or less
+// Memory that a block may have [bytes]: no more than NVIDIA's GPUs of sm_80 and up have, and as much as AMD's.
+std::size_t most_shared() { return width == 64 ? 64u << 10 : 96u << 10; }
 enum class State { kReady, kAtBarrier, kAtExchange, kDone };
 
 thread_local Order order = Order::kForward;
@@ -38,11 +58,7 @@ struct Fiber {
   State state = State::kReady;
   std::uint64_t exchanges = 0;  // how many this thread took part in
   boost::context::fiber self, scheduler;
-#if defined(__SANITIZE_ADDRESS__)
-  void* fake_stack = nullptr;
-  const void* stack = nullptr;
-  std::size_t stack_bytes = 0;
-#endif
+  Stack own, scheduler_stack;
 };
 thread_local Fiber* current = nullptr;
 
@@ -81,7 +97,7 @@ class BlockRun {
     auto& memory = shared_[key];
     if (!memory) {
       used_ += bytes;
-      if (used_ + dynamic_.size() > kMostShared) stop(kernel_, *place, "more shared memory than a block has");
+      if (used_ + dynamic_.size() > most_shared()) stop(kernel_, *place, "more shared memory than a block has");
       memory.reset(static_cast<unsigned char*>(std::aligned_alloc(64, (bytes + 63) / 64 * 64)));
       std::memset(memory.get(), 0xff, bytes), sizes_[key] = bytes;
     }
@@ -110,9 +126,7 @@ class BlockRun {
     f.run = this;
     f.self = boost::context::fiber(std::allocator_arg, stacks_, [this, &f](boost::context::fiber&& scheduler) {
       f.scheduler = std::move(scheduler);
-#if defined(__SANITIZE_ADDRESS__)
-      __sanitizer_finish_switch_fiber(nullptr, &f.stack, &f.stack_bytes);
-#endif
+      has_switched(f.own, &f.scheduler_stack);
       while (!ending_) {
         body_();
         f.state = State::kDone;
@@ -122,31 +136,21 @@ class BlockRun {
     });
   }
   static boost::context::fiber leave_for_good(Fiber& f) {
-#if defined(__SANITIZE_ADDRESS__)
-    __sanitizer_start_switch_fiber(nullptr, f.stack, f.stack_bytes);
-#endif
+    will_switch(nullptr, f.scheduler_stack);
     return std::move(f.scheduler);
   }
   static void leave(Fiber& f) {
-#if defined(__SANITIZE_ADDRESS__)
-    __sanitizer_start_switch_fiber(&f.fake_stack, f.stack, f.stack_bytes);
-#endif
+    will_switch(&f.own, f.scheduler_stack);
     f.scheduler = std::move(f.scheduler).resume();
-#if defined(__SANITIZE_ADDRESS__)
-    __sanitizer_finish_switch_fiber(f.fake_stack, &f.stack, &f.stack_bytes);
-#endif
+    has_switched(f.own, &f.scheduler_stack);
   }
   void enter(Fiber& f) {
     current = &f, place = &f.where;
-#if defined(__SANITIZE_ADDRESS__)
-    void* fake = nullptr;
     // The pool gives no address of a stack; the sanitizer then takes the fiber's frames for what they are, unchecked.
-    __sanitizer_start_switch_fiber(&fake, nullptr, 0);
-#endif
+    Stack own;
+    will_switch(&own, {});
     f.self = std::move(f.self).resume();
-#if defined(__SANITIZE_ADDRESS__)
-    __sanitizer_finish_switch_fiber(fake, nullptr, nullptr);
-#endif
+    has_switched(own, nullptr);
     current = nullptr, place = nullptr;
   }
 
@@ -206,7 +210,7 @@ void* shared(const void* key, std::size_t bytes) { return current->run->shared(k
 void set_order(Order o, std::uint64_t seed) { order = o, order_seed = seed; }
 
 Error launch(const char* kernel, unsigned grid_x, unsigned grid_y, unsigned threads, std::size_t shared_bytes, const std::function<void()>& body) {
-  const bool fits = threads >= 1 && threads <= kMostThreads && threads % width == 0 && grid_x >= 1 && grid_y >= 1 && grid_y <= 65535 && shared_bytes <= kMostShared;
+  const bool fits = threads >= 1 && threads <= kMostThreads && threads % width == 0 && grid_x >= 1 && grid_y >= 1 && grid_y <= 65535 && shared_bytes <= most_shared();
   if (!fits) {
     std::fprintf(stderr, "gpu emulation: kernel %s: a grid of %u x %u blocks of %u threads (warps of %u) with %zu bytes is none that a GPU takes\n", kernel, grid_x, grid_y,
                  threads, width, shared_bytes);

@@ -34,7 +34,7 @@ concord_status describe(int gpu, Properties& p, concord_error*) {
   concord_abi::set_text(p.name, "emulated GPU");
   concord_abi::set_text(p.architecture, gpu ? "fibers, warps of 64" : "fibers, warps of 32");
   concord_abi::set_text(p.driver, "none");
-  p.units = 1, p.warp = kWidths[gpu], p.shared_bytes = 96u << 10, p.memory_bytes = std::uint64_t{8} << 30;
+  p.units = 1, p.warp = kWidths[gpu], p.matrix = true, p.shared_bytes = gpu ? 64u << 10 : 96u << 10, p.memory_bytes = std::uint64_t{8} << 30;
   return CONCORD_OK;
 }
 std::string unavailable(int, const Variant&) { return __builtin_cpu_supports("fma") ? "" : "the processor has no fused multiply-add, which the emulation is compiled for"; }

@@ -40,7 +40,7 @@ concord_status attention(Context& c) {
   const auto sequences = static_cast<unsigned>((a.cache_rows + a.sequence - 1) / a.sequence);
   if (a.tokens <= kFewTokens || a.tokens <= sequences) return attention_split(c, a);
   const bool halves = (a.dtype == CONCORD_F16 || a.dtype == CONCORD_BF16) && a.dtype == a.cache_dtype;
-  if (c.device.variant.tiles && halves && a.d % 16 == 0) {
+  if (c.device.variant.tiles && c.device.properties.matrix && halves && a.d % 16 == 0) {
     const concord_status status = attention_tiled(c, a);
     if (status != CONCORD_UNSUPPORTED) return status;
   }

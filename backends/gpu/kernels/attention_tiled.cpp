@@ -3,6 +3,7 @@
 // values are multiplied with all three. What a tile adds is summed on its own and then added in float32, rounded to nearest, whatever the matrix instructions do inside.
 #include <algorithm>
 #include <cstdio>
+#include <string_view>
 
 #include "gpu/block.hpp"
 #include "gpu/kernels/attention_prefill.hpp"
@@ -317,18 +318,20 @@ struct TiledBlock {
 
 template <class T, unsigned kWidth, unsigned kKeys>
 GPU_KERNEL GPU_BOUNDS(kMostThreads) attend_tiled(AttentionCall a) {
-  GPU_DYNAMIC_SHARED(memory);
-  GPU_SHARED(int[kQueries], last);
-  GPU_SHARED(unsigned, special);
-  const QueryTile tile(a, last);
-  tile.find_rows(last);
-  if (thread() == 0) special = 0;
-  TiledBlock<T, kWidth, kKeys> work(tile, memory, &special);
-  work.load_queries();
-  sync();
-  unsigned number = 0;
-  for (Run run; tile.next(run);) work.attend(run, number);
-  work.store_all();
+  if constexpr (kTilesCompiled) {
+    GPU_DYNAMIC_SHARED(memory);
+    GPU_SHARED(int[kQueries], last);
+    GPU_SHARED(unsigned, special);
+    const QueryTile tile(a, last);
+    tile.find_rows(last);
+    if (thread() == 0) special = 0;
+    TiledBlock<T, kWidth, kKeys> work(tile, memory, &special);
+    work.load_queries();
+    sync();
+    unsigned number = 0;
+    for (Run run; tile.next(run);) work.attend(run, number);
+    work.store_all();
+  }
 }
 
 template <class T, unsigned kWidth, unsigned kKeys>
@@ -341,15 +344,31 @@ concord_status launch(Context& c, const AttentionCall& a) {
   return c.done(GPU_LAUNCH((attend_tiled<T, kWidth, kKeys>), query_tiles(a), 1, kWarps * wave, bytes, c.stream, a));
 }
 
+// Which sizes are compiled: NVIDIA's blocks have 96 KiB and more, AMD's 64 KiB, and the emulation shows both.
+#if defined(CONCORD_GPU_EMULATED)
+constexpr bool kLarge = true, kSmall = true;
+#else
+constexpr bool kLarge = std::string_view(kTarget) == "cuda", kSmall = !kLarge;
+#endif
+
+template <class T, unsigned kWidth, unsigned kKeys>
+bool fits(const AttentionCall& a, std::size_t room) {
+  return a.d <= kWidth && Room<T, kWidth, kKeys>::kBytes <= room;
+}
+
 // The largest tile of keys that fits a block's shared memory.
 template <class T>
 concord_status launch_fitting(Context& c, const AttentionCall& a) {
   const std::size_t room = std::min(kMostShared, c.device.properties.shared_bytes) - kStaticShared;
-  if (a.d <= 64 && Room<T, 64, 64>::kBytes <= room) return launch<T, 64, 64>(c, a);
-  if (a.d <= 128 && Room<T, 128, 64>::kBytes <= room) return launch<T, 128, 64>(c, a);
-  if (a.d <= 128 && Room<T, 128, 32>::kBytes <= room) return launch<T, 128, 32>(c, a);
-  if (a.d <= 256 && Room<T, 256, 32>::kBytes <= room) return launch<T, 256, 32>(c, a);
-  if (a.d <= 256 && Room<T, 256, 16>::kBytes <= room) return launch<T, 256, 16>(c, a);
+  if (fits<T, 64, 64>(a, room)) return launch<T, 64, 64>(c, a);
+  if constexpr (kLarge)
+    if (fits<T, 128, 64>(a, room)) return launch<T, 128, 64>(c, a);
+  if constexpr (kSmall)
+    if (fits<T, 128, 32>(a, room)) return launch<T, 128, 32>(c, a);
+  if constexpr (kLarge)
+    if (fits<T, 256, 32>(a, room)) return launch<T, 256, 32>(c, a);
+  if constexpr (kSmall)
+    if (fits<T, 256, 16>(a, room)) return launch<T, 256, 16>(c, a);
   return CONCORD_UNSUPPORTED;
 }
 

@@ -78,7 +78,7 @@ concord_status matmul(Context& c) {
   const concord_device& d = c.device;
   if (d.library && p.weight_dtype == p.dtype && d.library->takes(p.dtype)) return matmul_library(c, p);
   if (skinny_takes(p)) return matmul_skinny(c, p);
-  return d.variant.tiles && tiles_take(p) ? matmul_tiles(c, p) : matmul_portable(c, p);
+  return d.variant.tiles && d.properties.matrix && tiles_take(p) ? matmul_tiles(c, p) : matmul_portable(c, p);
 }
 
 }  // namespace CONCORD_GPU

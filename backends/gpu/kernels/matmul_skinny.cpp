@@ -180,8 +180,7 @@ Error launch(const Matmul& p, Stream stream) {
 
 template <class X, class W>
 Error by_tokens(const Matmul& p, Stream stream) {
-  if (p.tokens == 1) return launch<X, W, 1>(p, stream);
-  return p.tokens <= 4 ? launch<X, W, 4>(p, stream) : launch<X, W, kMostTokens>(p, stream);
+  return p.tokens == 1 ? launch<X, W, 1>(p, stream) : launch<X, W, kMostTokens>(p, stream);
 }
 
 template <class X>

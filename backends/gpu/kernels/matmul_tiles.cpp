@@ -240,12 +240,16 @@ GPU_DEVICE void product(const Matmul& p, Slabs<X, S>& slabs) {
 
 template <class X, class W, class S>
 GPU_KERNEL GPU_BOUNDS(S::kThreads) tiles(Matmul p) {
-  using Room = Slabs<X, S>;
-  GPU_SHARED(Room, slabs);
-  if (warp_width() == 64)
-    product<X, W, S, 64>(p, slabs);
-  else
-    product<X, W, S, 32>(p, slabs);
+  if constexpr (kTilesCompiled) {
+    using Room = Slabs<X, S>;
+    GPU_SHARED(Room, slabs);
+    if constexpr (kTileWidth != 0)
+      product<X, W, S, kTileWidth>(p, slabs);
+    else if (warp_width() == 64)
+      product<X, W, S, 64>(p, slabs);
+    else
+      product<X, W, S, 32>(p, slabs);
+  }
 }
 
 // Blocks that share the inputs of a tile: so many that a GPU is busy, but none with fewer than 512 inputs.
