@@ -51,11 +51,16 @@ void give_back(concord_device& d, void* memory, std::uint64_t bytes) {
   d.memory_now -= bytes;
 }
 
-concord_status scratch(concord_device& d, Slot slot, std::uint64_t bytes, void** memory, concord_error* err) {
+concord_status scratch(concord_device& d, Slot slot, std::uint64_t bytes, Stream stream, void** memory, concord_error* err) {
   concord_device::Scratch& s = d.scratch[slot];
+  if (s.user && s.user != stream) {
+    if (const auto status = status_of(record(d.event, s.user), "scratch memory", err); status != CONCORD_OK) return status;
+    if (const auto status = status_of(stream_waits(stream, d.event), "scratch memory", err); status != CONCORD_OK) return status;
+  }
+  s.user = stream;
   if (s.bytes < bytes) {
     give_back(d, s.memory, s.bytes);
-    s = {};
+    s.memory = nullptr, s.bytes = 0;
     if (const auto status = take(d, bytes, &s.memory, err); status != CONCORD_OK) return status;
     s.bytes = bytes;
   }
