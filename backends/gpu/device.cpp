@@ -84,9 +84,14 @@ concord_status settle(concord_device& d, Stream stream, concord_error* err) {
   if (const auto s = status_of(copy_out(d.fault_copy, d.fault, sizeof(Fault), stream), "synchronize", err); s != CONCORD_OK) return s;
   if (const auto s = status_of(wait_stream(stream), "synchronize", err); s != CONCORD_OK) return s;
   if (d.fault_copy->op == 0) return CONCORD_OK;
+  // A kernel on another stream may still be writing what it found: it is read once more when nothing runs.
+  Error e = wait_device();
+  if (e == kSuccess) e = copy_out(d.fault_copy, d.fault, sizeof(Fault), stream);
+  if (e == kSuccess) e = wait_stream(stream);
   const Fault found = *d.fault_copy;
-  if (const auto s = status_of(clear(d.fault, sizeof(Fault), stream), "synchronize", err); s != CONCORD_OK) return s;
-  return fault_status(found, err);
+  if (e == kSuccess) e = clear(d.fault, sizeof(Fault), stream);
+  if (e == kSuccess) e = wait_stream(stream);
+  return e == kSuccess ? fault_status(found, err) : status_of(e, "synchronize", err);
 }
 
 }  // namespace CONCORD_GPU
