@@ -235,7 +235,7 @@ concord_status CublasLt::multiply(const Gemm& g, char* kernel, std::size_t size,
   const Plan* plan = nullptr;
   void* workspace = nullptr;
   if (const auto s = plan_of(g, plan, err); s != CONCORD_OK) return s;
-  if (const auto s = scratch(device_, kSlotLibrary, kWorkspace, &workspace, err); s != CONCORD_OK) return s;
+  if (const auto s = scratch(device_, kSlotLibrary, kWorkspace, g.stream, &workspace, err); s != CONCORD_OK) return s;
   const float one = 1.0f, zero = 0.0f;  // y is not read where it is multiplied with 0
   const cublasStatus_t s =
       lt().cublasLtMatmul(handle_, plan->operation.get(), &one, g.w, plan->w.get(), g.x, plan->x.get(), &zero, g.y,

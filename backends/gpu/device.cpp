@@ -51,11 +51,16 @@ void give_back(concord_device& d, void* memory, std::uint64_t bytes) {
   d.memory_now -= bytes;
 }
 
-concord_status scratch(concord_device& d, Slot slot, std::uint64_t bytes, void** memory, concord_error* err) {
+concord_status scratch(concord_device& d, Slot slot, std::uint64_t bytes, Stream stream, void** memory, concord_error* err) {
   concord_device::Scratch& s = d.scratch[slot];
+  if (s.user && s.user != stream) {
+    if (const auto status = status_of(record(d.event, s.user), "scratch memory", err); status != CONCORD_OK) return status;
+    if (const auto status = status_of(stream_waits(stream, d.event), "scratch memory", err); status != CONCORD_OK) return status;
+  }
+  s.user = stream;
   if (s.bytes < bytes) {
     give_back(d, s.memory, s.bytes);
-    s = {};
+    s.memory = nullptr, s.bytes = 0;
     if (const auto status = take(d, bytes, &s.memory, err); status != CONCORD_OK) return status;
     s.bytes = bytes;
   }
@@ -79,9 +84,14 @@ concord_status settle(concord_device& d, Stream stream, concord_error* err) {
   if (const auto s = status_of(copy_out(d.fault_copy, d.fault, sizeof(Fault), stream), "synchronize", err); s != CONCORD_OK) return s;
   if (const auto s = status_of(wait_stream(stream), "synchronize", err); s != CONCORD_OK) return s;
   if (d.fault_copy->op == 0) return CONCORD_OK;
+  // A kernel on another stream may still be writing what it found: it is read once more when nothing runs.
+  Error e = wait_device();
+  if (e == kSuccess) e = copy_out(d.fault_copy, d.fault, sizeof(Fault), stream);
+  if (e == kSuccess) e = wait_stream(stream);
   const Fault found = *d.fault_copy;
-  if (const auto s = status_of(clear(d.fault, sizeof(Fault), stream), "synchronize", err); s != CONCORD_OK) return s;
-  return fault_status(found, err);
+  if (e == kSuccess) e = clear(d.fault, sizeof(Fault), stream);
+  if (e == kSuccess) e = wait_stream(stream);
+  return e == kSuccess ? fault_status(found, err) : status_of(e, "synchronize", err);
 }
 
 }  // namespace CONCORD_GPU

@@ -73,6 +73,7 @@ struct concord_device {
   struct Scratch {
     void* memory = nullptr;
     std::uint64_t bytes = 0;
+    CONCORD_GPU::Stream user{};  // on which it was last asked for; NULL: nobody's
   };
   std::array<Scratch, CONCORD_GPU::kSlots> scratch{};
   struct HostRange {
@@ -90,8 +91,9 @@ concord_status status_of(Error e, const char* what, concord_error* err);
 // Device memory, counted. CONCORD_OUT_OF_MEMORY says how much was asked for and how much this device holds.
 concord_status take(concord_device& d, std::uint64_t bytes, void** memory, concord_error* err);
 void give_back(concord_device& d, void* memory, std::uint64_t bytes);
-// Memory of one use, kept and grown; its contents last until the next call that asks for the slot.
-concord_status scratch(concord_device& d, Slot slot, std::uint64_t bytes, void** memory, concord_error* err);
+// Memory of one use, kept and grown, for what is queued on `stream`; its contents last until the next call that asks for the slot. Streams share it: where another one had it
+// before, `stream` waits for what is queued there.
+concord_status scratch(concord_device& d, Slot slot, std::uint64_t bytes, Stream stream, void** memory, concord_error* err);
 // Waits for the stream; then the fault that a kernel reported, as CONCORD_INVALID, once.
 concord_status settle(concord_device& d, Stream stream, concord_error* err);
 

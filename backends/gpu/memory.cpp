@@ -40,7 +40,8 @@ concord_status buffer_create(concord_device* d, std::uint64_t bytes, concord_buf
   const std::uint64_t held = std::max<std::uint64_t>(bytes, 1);
   if (const auto s = take(*d, held, &memory, err); s != CONCORD_OK) return s;
   auto* object = new (std::nothrow) concord_buffer{static_cast<std::byte*>(memory), bytes};
-  const auto s = object ? status_of(clear(memory, held, d->stream), "buffer_create", err) : refuse(err, CONCORD_OUT_OF_MEMORY, CONCORD_WHY_MEMORY, "no host memory");
+  auto s = object ? status_of(clear(memory, held, d->stream), "buffer_create", err) : refuse(err, CONCORD_OUT_OF_MEMORY, CONCORD_WHY_MEMORY, "no host memory");
+  if (s == CONCORD_OK) s = status_of(wait_stream(d->stream), "buffer_create", err);  // it is zero for every stream, none of which waits for this one
   if (s != CONCORD_OK) {
     give_back(*d, memory, held);
     delete object;
@@ -93,7 +94,8 @@ concord_status fill(concord_device& d, concord_weight& w, const concord_weight_d
   if (bytes.zeros) w.zeros = reinterpret_cast<const std::uint8_t*>(base + zeros_at);
   if (const auto s = d.staging->in(base, static_cast<const std::byte*>(desc.data), rows, w.row_bytes, w.pitch, d.stream, err); s != CONCORD_OK) return s;
   if (const auto s = put(scales_at, desc.scales, bytes.scales); s != CONCORD_OK) return s;
-  return put(zeros_at, desc.zeros, bytes.zeros);
+  if (const auto s = put(zeros_at, desc.zeros, bytes.zeros); s != CONCORD_OK) return s;
+  return status_of(wait_stream(d.stream), "weight_create", err);  // other streams may use it at once
 }
 
 }  // namespace
@@ -134,6 +136,9 @@ concord_status stream_create(concord_device* d, concord_stream** stream, concord
 void stream_destroy(concord_device* d, concord_stream* stream) {
   if (!stream) return;
   (void)use_device(d->ordinal);
+  (void)wait_stream(stream->stream);  // nobody can wait for it any more, and others will use its scratch memory
+  for (concord_device::Scratch& s : d->scratch)
+    if (s.user == stream->stream) s.user = {};
   (void)destroy_stream(stream->stream);
   delete stream;
 }

@@ -83,6 +83,7 @@ concord_status prepare(concord_device& d, concord_error* err) {
   if (const auto s = status_of(allocate(&fault, sizeof(Fault)), "memory", err); s != CONCORD_OK) return s;
   d.fault = static_cast<Fault*>(fault);
   if (const auto s = status_of(clear(fault, sizeof(Fault), d.stream), "memory", err); s != CONCORD_OK) return s;
+  if (const auto s = status_of(wait_stream(d.stream), "memory", err); s != CONCORD_OK) return s;  // before any other stream's kernels report there
   void* copy = nullptr;
   if (const auto s = status_of(allocate_host(&copy, sizeof(Fault)), "page-locked memory", err); s != CONCORD_OK) return s;
   d.fault_copy = static_cast<Fault*>(copy);
@@ -115,9 +116,12 @@ concord_status check(const concord_call* call, bool with_buffers, concord_error*
   const bool f64 = call->accumulate == CONCORD_F64 || concord_abi::activation_dtype(*call) == CONCORD_F64 ||
                    (concord_abi::has_cache(*call) && concord_abi::cache_dtype(*call) == CONCORD_F64);
   if (f64) return refuse(err, CONCORD_UNSUPPORTED, CONCORD_WHY_DTYPE, "%s devices have no F64 arithmetic", kTarget);
-  for (std::uint32_t i = 0; i < call->n_in + call->n_out; ++i)  // kernels count elements of one axis in 32 bits
-    for (const std::int64_t n : (i < call->n_in ? call->in[i] : call->out[i - call->n_in]).dims)
-      if (n > INT32_MAX) return refuse(err, CONCORD_UNSUPPORTED, CONCORD_WHY_SHAPE, "%s: an extent of %lld; at most 2^31 - 1", concord_abi::op_name(call->op), (long long)n);
+  for (std::uint32_t i = 0; i < call->n_in + call->n_out; ++i) {  // kernels count elements of one axis in 32 bits
+    const concord_tensor& t = i < call->n_in ? call->in[i] : call->out[i - call->n_in];
+    for (std::uint32_t axis = 0; axis < t.rank; ++axis)
+      if (t.dims[axis] > INT32_MAX)
+        return refuse(err, CONCORD_UNSUPPORTED, CONCORD_WHY_SHAPE, "%s: an extent of %lld; at most 2^31 - 1", concord_abi::op_name(call->op), (long long)t.dims[axis]);
+  }
   if (call->op == CONCORD_OP_ATTENTION)
     if (const char* why = attention_refuses(*call)) return refuse(err, CONCORD_UNSUPPORTED, CONCORD_WHY_SHAPE, "attention: %s", why);
   return CONCORD_OK;

@@ -64,6 +64,7 @@ inline Error copy_within(void* to, const void* from, std::size_t bytes, Stream s
 inline Error create_stream(Stream* s) { return GPU_API(StreamCreateWithFlags)(s, GPU_API(StreamNonBlocking)); }
 inline Error destroy_stream(Stream s) { return GPU_API(StreamDestroy)(s); }
 inline Error wait_stream(Stream s) { return GPU_API(StreamSynchronize)(s); }
+inline Error wait_device() { return GPU_API(DeviceSynchronize)(); }  // all streams
 inline Error create_event(Event* e) { return GPU_API(EventCreateWithFlags)(e, GPU_API(EventDisableTiming)); }
 inline Error destroy_event(Event e) { return GPU_API(EventDestroy)(e); }
 inline Error record(Event e, Stream s) { return GPU_API(EventRecord)(e, s); }

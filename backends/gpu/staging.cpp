@@ -16,10 +16,8 @@ concord_status Staging::create(std::unique_ptr<Staging>& staging, concord_error*
 
 Staging::~Staging() {
   for (Block& b : blocks_) {
-    if (!b.memory) continue;
-    (void)wait_event(b.copied);
-    (void)destroy_event(b.copied);
-    (void)release_host(b.memory);
+    if (b.copied) (void)wait_event(b.copied), (void)destroy_event(b.copied);
+    if (b.memory) (void)release_host(b.memory);
   }
 }
 

@@ -39,7 +39,7 @@ class Rocblas final : public Library {
   // a k by n matrix.
   concord_status multiply(const Gemm& g, char* kernel, std::size_t size, concord_error* err) override {
     void* workspace = nullptr;
-    if (const auto s = scratch(device_, kSlotLibrary, kWorkspace, &workspace, err); s != CONCORD_OK) return s;
+    if (const auto s = scratch(device_, kSlotLibrary, kWorkspace, g.stream, &workspace, err); s != CONCORD_OK) return s;
     if (g.w_pitch > INT32_MAX)
       return refuse(err, CONCORD_UNSUPPORTED, CONCORD_WHY_SHAPE, "rocblas: rows of %lld elements",
                     static_cast<long long>(g.w_pitch));

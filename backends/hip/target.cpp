@@ -1,5 +1,9 @@
 // HIP as a target of backends/gpu.
 #include <algorithm>
+#include <cstdio>
+#include <cstdlib>
+#include <filesystem>
+#include <fstream>
 #include <string_view>
 
 #include "gpu/library.hpp"
@@ -34,6 +38,35 @@ constexpr bool compiled_for(std::string_view here) {
   return false;
 }
 
+// The kernel driver's number of a processor by name: 90010 is gfx90a.
+std::string processor_of(unsigned long v) {
+  char name[48];
+  std::snprintf(name, sizeof name, "gfx%lu%lx%lx", v / 10000, v / 100 % 100, v % 100);
+  return name;
+}
+// A GPU that there is no code for, or empty. The runtime of ROCm 5 ends the process, at its first call whatever it is,
+// where it finds one; so the kernel driver is asked before. Where somebody has chosen what the runtime sees, that
+// holds.
+std::string without_code() {
+  if (HIP_VERSION_MAJOR > 5) return "";
+  for (const char* choice : {"ROCR_VISIBLE_DEVICES", "HIP_VISIBLE_DEVICES", "CUDA_VISIBLE_DEVICES",
+                             "GPU_DEVICE_ORDINAL", "HSA_OVERRIDE_GFX_VERSION"})
+    if (std::getenv(choice)) return "";
+  constexpr std::string_view kKey = "gfx_target_version ";
+  std::error_code failed;
+  const std::filesystem::directory_iterator end;
+  for (std::filesystem::directory_iterator node("/sys/class/kfd/kfd/topology/nodes", failed); !failed && node != end;
+       node.increment(failed)) {
+    std::ifstream in(node->path() / "properties");
+    for (std::string line; std::getline(in, line);) {
+      if (!line.starts_with(kKey)) continue;
+      const unsigned long number = std::strtoul(line.c_str() + kKey.size(), nullptr, 10);  // 0: no GPU
+      if (number != 0 && !compiled_for(processor_of(number))) return processor_of(number);
+    }
+  }
+  return "";
+}
+
 std::string version(int v) {
   return std::to_string(v / 10000000) + "." + std::to_string(v / 100000 % 100) + "." + std::to_string(v % 100000);
 }  // 50221153: 5.2.21153
@@ -41,10 +74,17 @@ std::string version(int v) {
 // The GPUs as they were when they were first asked for: device numbers must not move while the plug-in is loaded.
 struct Found {
   int count = 0;
-  std::string why;  // none can be used
+  bool started = true;  // false: the runtime must not be called
+  std::string why;      // none can be used
 };
 Found look() {
   Found f;
+  if (const std::string gpu = without_code(); !gpu.empty())
+    return f.started = false,
+           f.why = "there is a " + gpu + ", which this plug-in has no code for (" + std::string(kCompiled) +
+                   ") and ROCm 5 does not start with: leave it out with ROCR_VISIBLE_DEVICES, or compile for it " +
+                   "(CMAKE_HIP_ARCHITECTURES)",
+           f;
   const Error counted = device_count(f.count);
   (void)last_error();
   if (counted == kSuccess && f.count > 0) return f;
@@ -62,7 +102,7 @@ const Found& found() {
 std::string architecture(int gpu, std::string* why) {
   hipDeviceProp_t facts{};
   if (const Error e = hipGetDeviceProperties(&facts, gpu); e != kSuccess)
-    return *why = std::string("the GPU does not answer: ") + error_text(e), "";
+    return (void)last_error(), *why = std::string("the GPU does not answer: ") + error_text(e), "";
   return facts.gcnArchName;
 }
 
@@ -107,6 +147,7 @@ std::string features(int gpu, const Variant& v) {
   return processor(architecture(gpu, &why)) == "gfx90a" ? "products-flushed" : "";
 }
 std::string libraries() {
+  if (!found().started) return "HIP runtime not started";
   int runtime = 0;
   const bool known = hipRuntimeGetVersion(&runtime) == kSuccess;
   std::string s = "HIP runtime " + (known ? version(runtime) : "of unknown version");

@@ -86,6 +86,7 @@ inline Error copy_within(void* to, const void* from, std::size_t bytes, Stream) 
 inline Error create_stream(Stream* s) { return *s = nullptr, kSuccess; }
 inline Error destroy_stream(Stream) { return kSuccess; }
 inline Error wait_stream(Stream) { return kSuccess; }
+inline Error wait_device() { return kSuccess; }
 inline Error create_event(Event* e) { return *e = nullptr, kSuccess; }
 inline Error destroy_event(Event) { return kSuccess; }
 inline Error record(Event, Stream) { return kSuccess; }

@@ -26,7 +26,7 @@ struct Partial {
   }
 };
 
-struct SplitRoom {
+struct alignas(16) SplitRoom {  // q is read 16 bytes at a time
   float q[kHeads][kMostHeadSize];
   float weight[kHeads][kChunk];
   float sum[kReduced][kThreads * 8];
@@ -223,7 +223,7 @@ concord_status attention_split(Context& c, const AttentionCall& a) {
   const auto most = static_cast<unsigned>(std::clamp<std::uint64_t>(kMostPartial / each, 1, 32768));
   const unsigned at_once = std::min(most, a.tokens);
   void* memory = nullptr;
-  if (const auto s = scratch(c.device, kSlotPartial, each * at_once, &memory, c.err); s != CONCORD_OK) return s;
+  if (const auto s = scratch(c.device, kSlotPartial, each * at_once, c.stream, &memory, c.err); s != CONCORD_OK) return s;
   p.sums = static_cast<float*>(memory), p.pairs = p.sums + sums * at_once * a.d;
   std::snprintf(c.witness.kernel, sizeof c.witness.kernel, "attention: %s split chunk%u wave%u", kTarget, kChunk, c.device.properties.warp);
   for (p.first = 0; p.first < a.tokens; p.first += at_once) {

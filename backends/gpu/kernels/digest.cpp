@@ -65,7 +65,7 @@ concord_status weight_digest(concord_device& d, const concord_weight& w, std::ui
   const std::uint64_t largest = blocks_of(data > scales ? data : scales),
                       room = (largest + blocks_of(largest * kDigest)) * kDigest;
   void* memory = nullptr;
-  if (const auto s = scratch(d, kSlotPartial, room + 3 * kDigest, &memory, err); s != CONCORD_OK) return s;
+  if (const auto s = scratch(d, kSlotPartial, room + 3 * kDigest, d.stream, &memory, err); s != CONCORD_OK) return s;
   auto* levels = static_cast<std::byte*>(memory);
   Error e = kSuccess;
   for (unsigned i = 0; i < 3 && e == kSuccess; ++i)

@@ -53,7 +53,7 @@ concord_status matmul_library(Context& c, const Matmul& p) {
   void* sums = p.y;
   if (!direct) {
     const std::uint64_t bytes = std::uint64_t{p.tokens} * p.outputs * concord_abi::dtype_bytes(sum_dtype);
-    if (const auto s = scratch(c.device, kSlotY, bytes, &sums, c.err); s != CONCORD_OK) return s;
+    if (const auto s = scratch(c.device, kSlotY, bytes, c.stream, &sums, c.err); s != CONCORD_OK) return s;
   }
   const auto w_pitch = static_cast<std::int64_t>(p.pitch / concord_abi::dtype_bytes(p.weight_dtype));
   const Gemm gemm{p.x, p.weight, sums, p.tokens, p.outputs, p.inputs, w_pitch, p.dtype, sum_dtype, c.stream};

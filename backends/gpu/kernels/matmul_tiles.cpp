@@ -270,7 +270,7 @@ concord_status run(Context& c, Matmul p) {
   if (p.splits > 1) {
     void* partial = nullptr;
     const std::uint64_t bytes = std::uint64_t{p.splits} * p.tokens * p.outputs * sizeof(float);
-    if (const auto s = scratch(c.device, kSlotPartial, bytes, &partial, c.err); s != CONCORD_OK) return s;
+    if (const auto s = scratch(c.device, kSlotPartial, bytes, c.stream, &partial, c.err); s != CONCORD_OK) return s;
     p.partial = static_cast<float*>(partial);
   }
   std::snprintf(c.witness.kernel, sizeof c.witness.kernel,

@@ -103,8 +103,10 @@ inline unsigned block_size(const Context& c, std::uint64_t items, unsigned most)
   const unsigned warp = c.device.properties.warp;
   return items >= most ? most : std::max(1u, ceil_div(items, warp)) * warp;
 }
+// Blocks of a grid whose kernel goes on in steps of it: with the largest blocks fewer than 2^32 threads, which is all
+// that HIP launches.
 inline unsigned grid_size(std::uint64_t blocks) {
-  return static_cast<unsigned>(std::min<std::uint64_t>(blocks, 1u << 30));
+  return static_cast<unsigned>(std::min<std::uint64_t>(blocks, 1u << 21));
 }
 
 // One of two kernels, by the length of a row alone, so that a row's bits do not depend on how many rows there are. Both

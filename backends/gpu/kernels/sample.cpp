@@ -81,7 +81,7 @@ concord_status sample(Context& c) {
   const unsigned chunk_size = cut ? kChunk : n, chunks = ceil_div(n, chunk_size);
   void* room = nullptr;
   const std::uint64_t blocks_in_all = static_cast<std::uint64_t>(rows) * chunks;
-  if (const auto s = scratch(c.device, kSlotPartial, blocks_in_all * sizeof(Candidate), &room, c.err); s != CONCORD_OK) return s;
+  if (const auto s = scratch(c.device, kSlotPartial, blocks_in_all * sizeof(Candidate), c.stream, &room, c.err); s != CONCORD_OK) return s;
   auto* best = static_cast<Candidate*>(room);
   const Draw draw = {c.call.scale, c.call.seed};
   const Error chosen = on_float(c.dtype(), [&](auto zero) {
