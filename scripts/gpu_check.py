@@ -126,7 +126,7 @@ def conform(tier, device, limit):
         text = ", ".join(f"{v} {k}" for k, v in sorted(counts.items()) if k != "PASS")
         step = f"conform {tier} {device}"
         if code == 0 and counts.get("PASS"):
-            check.add(step, PASS, number, "all required", "PARTIAL: part of the tier" if extra else text)
+            check.add(step, check.whole(extra), number, "all required", "PARTIAL: part of the tier" if extra else text)
         elif code == 5 and counts.get("PASS") and not bad:
             check.add(step, FAIL, number, "all required", f"not GREEN: {check.last_line(name)}")
         else:
@@ -160,18 +160,21 @@ def sanitizer_path():
 
 
 def sanitize(check, name, tool, command, limit):
-    """Runs a command under the sanitizer. Returns exit code, processes that it watched, and what its summaries add up to."""
+    """Runs a command under the sanitizer. Returns exit code, processes that it watched, those whose end it did not see, and what
+    its summaries add up to."""
     for old in check.logs.glob(f"{name}.[0-9]*.txt"):
         old.unlink()
     code = check.run(name, [sanitizer_path(), "--tool", tool, "--target-processes", "all", "--require-cuda-init=no",
                             "--log-file", check.logs / f"{name}.%p.txt", *command], limit)
-    processes, found = 0, 0
+    processes, cut_off, found = 0, 0, 0
     for log in check.logs.glob(f"{name}.[0-9]*.txt"):
         text = log.read_text(errors="replace")
         summaries = re.findall(r"(?:ERROR SUMMARY|RACECHECK SUMMARY): (\d+) (?:error|hazard)", text)
         processes += bool(summaries)
+        idle = "before first instrumented API call" in text  # a process that never asked for the GPU
+        cut_off += not (summaries or idle) or "didn't terminate successfully" in text
         found += sum(int(n) for n in summaries)
-    return code, processes, found
+    return code, processes, cut_off, found
 
 
 def sanitizer(tool, device, limit):
@@ -189,24 +192,25 @@ def sanitizer(tool, device, limit):
             raise NotRun("no nvcc to build the planted fault with: nothing would show that the sanitizer sees one")
         arguments = [planted] + (["race"] if tool == "racecheck" else [])
         # Through a shell, because the program's kernels run in its child processes, too.
-        _, watched, seen = sanitize(check, f"planted-{tag}", tool, ["sh", "-c", '"$@"; exit 0', "sh", *arguments], 60)
+        _, watched, _, seen = sanitize(check, f"planted-{tag}", tool, ["sh", "-c", '"$@"; exit 0', "sh", *arguments], 60)
         if seen == 0:
             check.add(f"{tool} smoke {device}", FAIL, note=f"the sanitizer is blind here: a planted fault was not reported ({watched} processes watched)")
             return
         name = tag
         folder = check.out / "records" / name
         extra = ["-p", check.args.pattern] if check.args.pattern else []
-        code, watched, found = sanitize(check, name, tool, [check.program, "conform", "--tier", "smoke", "--backends", device, "--timeout", "600", *extra,
+        code, watched, cut_off, found = sanitize(check, name, tool, [check.program, "conform", "--tier", "smoke", "--backends", device, "--timeout", "600", *extra,
                                                             "--out", folder], limit)
         counts = statuses(folder)
         number = f"{found} findings, {sum(counts.values())} cases, {watched} processes"
         bad = {k: v for k, v in counts.items() if k not in ("PASS", "WAIVED", "UNSUPPORTED")}
         if code is None:
             check.add(f"{tool} smoke {device}", NOT_RUN if found == 0 else FAIL, number, "0 findings", "out of time before the tier ended")
-        elif found or bad or watched == 0 or not counts.get("PASS"):
-            check.add(f"{tool} smoke {device}", FAIL, number, "0 findings", f"exit {code}; {bad or check.last_line(name)}")
+        elif code != 0 or found or bad or cut_off or watched == 0 or not counts.get("PASS"):
+            ended = f"; {cut_off} processes ended before the sanitizer's summary" if cut_off else ""
+            check.add(f"{tool} smoke {device}", FAIL, number, "0 findings", f"exit {code}{ended}; {bad or check.last_line(name)}")
         else:
-            check.add(f"{tool} smoke {device}", PASS, number, "0 findings")
+            check.add(f"{tool} smoke {device}", check.whole(extra), number, "0 findings", "PARTIAL: part of the tier" if extra else "")
     return body
 
 
@@ -251,8 +255,13 @@ def bench(name, device, arguments, limit):
                              "--json", file, *arguments(check), limit=limit)
         if not check.ended(name, code):
             return
-        check.peers[name] = check.json_of(file)
-        check.add(name, PASS if check.peers[name] else FAIL, note=f"{a.shape}, {a.precision}, {there}" if check.peers[name] else "no report was written")
+        report = check.json_of(file)
+        on = ((report or {}).get("device") or {}).get("id")
+        if on != there:
+            check.add(name, FAIL, note=f"the report is of the device {on}, not of {there}" if report else "no report was written")
+            return
+        check.peers[name] = report
+        check.add(name, PASS, note=f"{a.shape}, {a.precision}, {there}")
     return body
 
 
@@ -280,9 +289,11 @@ def model_folder(check):
 
 
 def transformers(check):
-    have = subprocess.run([sys.executable, "-c", "import torch, transformers"], capture_output=True, text=True)
+    have = subprocess.run([sys.executable, "-c", "import torch, transformers; print(torch.cuda.is_available())"], capture_output=True, text=True)
     if have.returncode != 0:
         raise NotRun("torch and transformers are not both there: " + (have.stderr.strip().splitlines() or ["?"])[-1])
+    if not check.dry and have.stdout.split()[-1:] != ["True"]:
+        raise NotRun("torch is there, but sees no GPU: its times on the processor are nothing to be faster than")
     if not (check.out / "states.json").exists():
         raise NotRun("there are no tokens and states of Concord's run to hold against")
     folder = model_folder(check)
@@ -293,7 +304,7 @@ def transformers(check):
             return
         file = check.out / "transformers.json"
         code = check.run("transformers", [sys.executable, ROOT / "scripts" / "gpu_transformers.py", folder / "model", "--states", check.out / "states.json",
-                                          "--repetitions", check.args.repetitions, "--json", file], 120, dict(os.environ))  # with this machine's libraries
+                                          "--device", "cpu" if check.dry else "cuda", "--repetitions", check.args.repetitions, "--json", file], 120, dict(os.environ))  # with this machine's libraries
         if check.ended("transformers", code):
             check.peers["transformers"] = check.json_of(file)
             check.add("transformers", PASS, note="the same weights; last state's cosine {:.5f}".format(check.peers["transformers"]["cosine"]))
@@ -311,6 +322,8 @@ def run_steps(check):
     check.step(f"conform smoke {first}", conform("smoke", first, 60))
     if second:
         check.step(f"conform smoke {second}", conform("smoke", second, 60))
+    else:
+        check.add(f"{first}:portable", NOT_RUN, note="it is not available: no tier, no sanitizer and no time of the portable kernels")
     check.step("speed", bench("speed", 0, speed_arguments, 120))
     check.step("verify", bench("verify", 0, verify_arguments, 90))
     check.step("transformers", transformers)
@@ -351,8 +364,9 @@ def exit_code(rows):
 def header(check):
     commit = subprocess.run(["git", "-C", str(ROOT), "rev-parse", "HEAD"], capture_output=True, text=True).stdout.strip()
     first = check.facts.get(check.devices[0], {}) if check.devices else {}
+    made = next((r["provenance"]["program"] for r in check.peers.values() if "provenance" in r), {})  # it may come from another commit
     return {"schema": "concord.gpu_check/1", "date": datetime.datetime.now(datetime.timezone.utc).isoformat(timespec="seconds"), "commit": commit or "unknown",
-            "device": first.get("name", ""), "architecture": first.get("architecture", ""), "driver": first.get("driver", ""),
+            "program": f"{made['version']} {made['commit']}" if made else "", "device": first.get("name", ""), "architecture": first.get("architecture", ""), "driver": first.get("driver", ""),
             "libraries": first.get("libraries", ""), "nvidia_smi": driver_text(), "devices": check.devices,
             "on_a_gpu": not check.dry, "shape": check.args.shape, "quick": check.args.quick}
 

@@ -82,7 +82,7 @@ class Check:
     def add(self, step, result, number="", target="", note="", seconds=None):
         rows = getattr(self.of_step, "rows", self.rows)
         rows.append({"step": step, "result": result, "number": number, "target": target, "note": note,
-                          "seconds": None if seconds is None else round(seconds, 1)})
+                     "seconds": None if seconds is None else round(seconds, 1)})
 
     def step(self, name, body, asked=True):
         """Runs body(self), which adds its own rows; an exception becomes a row. The next step runs whatever happened."""
@@ -116,6 +116,10 @@ class Check:
         if rows:
             rows[0]["seconds"] = round(time.monotonic() - begin, 1)
         return rows
+
+    def whole(self, part):
+        """The result of a tier that passed: of a part of it, on a GPU, nothing is claimed."""
+        return NOT_RUN if part and not self.dry else PASS
 
     def ended(self, name, code):
         """A row for a program that did not end with 0; True where it did."""

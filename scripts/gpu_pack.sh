@@ -6,6 +6,8 @@ set -euo pipefail
 cd "$(dirname "$0")/.."
 build="${1:-}"
 [ -x "$build/bin/concord" ] || { echo "gpu_pack.sh: expected a build folder with bin/concord, found \"$build\"" >&2; exit 2; }
+[ -f "$build/bin/libconcord_backend_cuda.so" ] || [ -f "$build/bin/libconcord_backend_hip.so" ] || {
+  echo "gpu_pack.sh: expected a CUDA or HIP plug-in in $build/bin, found neither; build with the preset cuda or hip" >&2; exit 2; }
 rm -rf .gpu
 pack=$(mktemp -d)
 trap 'rm -rf "$pack"' EXIT

@@ -61,6 +61,11 @@ GPU_DEVICE F16 from_float<F16>(float v) {
 #endif
 }
 
+// SWIGLU, and MATMUL with CONCORD_GATED, which has its bits.
+GPU_DEVICE float swiglu_of(float gate, float up) {
+  return gate / (1.0f + expf(-gate)) * up;  // e^-gate may be infinite: 0 then
+}
+
 // Calls f with a value of the type that an activation's dtype (F32, F16 or BF16) stands for: on_float(dtype, [&](auto zero) { using T = decltype(zero); ... }).
 template <class F>
 auto on_float(std::uint32_t dtype, const F& f) {

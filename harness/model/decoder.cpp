@@ -270,8 +270,8 @@ Status Decoder::forward(std::span<const DecoderStep> steps) {
   }
   CONCORD_CHECK(place(steps, rows));
   Status status = run_layers(steps, rows);
-  if (!copies_ || !watched) return status;
-  if (status) status = copies_->finish(*device_);
+  if (!copies_) return status;
+  if (status && watched) status = copies_->finish(*device_);
   if (!status) copies_->abandon(*device_);
   return status;
 }

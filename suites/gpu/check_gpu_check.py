@@ -47,6 +47,9 @@ def check_flow(program, backends, out):
         check(rows.get(step, {}).get("result") == "measured" and rows[step]["target"], f"{step}: {rows.get(step)}\n{text}")
     check("through Concord's operators" in rows["prefill 8"]["note"], rows["prefill 8"])
     speed = json.loads((out / "speed.json").read_text())
+    matrices = speed["device_weights"]["matrices"]
+    check(matrices > 0 and rows["weights in device memory"]["number"] == f"{matrices} of {matrices} matrices", rows["weights in device memory"])
+    check(table["program"].endswith(speed["provenance"]["program"]["commit"]), table["program"])
     peaks = speed["blocks"][0]["peaks"]["before"]
     check(peaks["device"] == "gpu:tiles" and peaks["matmul_flops_per_second"] > 0 and peaks["copy_bytes_per_second"] > 0, peaks)
     share = 100 * speed["blocks"][0]["flops_per_second"] / max(speed["blocks"][0]["peaks"][when]["matmul_flops_per_second"] for when in ("before", "after"))
@@ -81,32 +84,54 @@ planted = any("planted" in c for c in command)
 found = int(os.environ["FAKE_PLANTED" if planted else "FAKE_FOUND"])
 words = "ERROR SUMMARY: {} errors" if a[a.index("--tool") + 1] == "memcheck" else "RACECHECK SUMMARY: {} hazards displayed ({} errors, 0 warnings)"
 open(log, "w").write("========= COMPUTE-SANITIZER\\n========= " + words.format(found, found) + "\\n")
+if "FAKE_CUT_OFF" in os.environ and not planted:
+    open(log.replace(str(os.getpid()), "1"), "w").write("========= COMPUTE-SANITIZER\\n")
 sys.exit(subprocess.run(command).returncode)
 """
 
 
 def check_sanitizer_reading(scratch):
-    """What gpu_check.py makes of a sanitizer's words, with one that is made here: blind, finding something, clean, cases that fail."""
+    """What gpu_check.py makes of a sanitizer's words, with one that is made here: blind, finding something, clean, cases that
+    fail, a tier that did not come to its end, a process that did not."""
     sys.path.insert(0, str(ROOT / "scripts"))
     import gpu_check
 
     tools = scratch / "tools"
     tools.mkdir()
     for name, text in (("compute-sanitizer", FAKE_SANITIZER), ("nvcc", "#!/bin/sh\nprintf '#!/bin/sh\\n' >$2; chmod +x $2\n"),
-                       ("concord", '#!/bin/sh\nfor last; do :; done; mkdir -p $last; echo "{\\"status\\": \\"$FAKE_STATUS\\"}" >$last/cases.jsonl\n')):
+                       ("concord", '#!/bin/sh\nfor last; do :; done; mkdir -p $last; echo "{\\"status\\": \\"$FAKE_STATUS\\"}" >$last/cases.jsonl; exit ${FAKE_EXIT:-0}\n')):
         (tools / name).write_text(text)
         (tools / name).chmod(0o755)
     os.environ["PATH"] = f"{tools}:{os.environ['PATH']}"
-    expected = {("0", "0", "PASS"): "FAIL", ("1", "2", "PASS"): "FAIL", ("1", "0", "PASS"): "PASS", ("1", "0", "FAIL"): "FAIL"}
+    clean = {"FAKE_PLANTED": "1", "FAKE_FOUND": "0", "FAKE_STATUS": "PASS"}
+    expected = (({}, "", "PASS"), ({}, "softmax", "NOT RUN"), ({"FAKE_PLANTED": "0"}, "", "FAIL"), ({"FAKE_FOUND": "2"}, "", "FAIL"),
+                ({"FAKE_STATUS": "FAIL"}, "", "FAIL"), ({"FAKE_EXIT": "5"}, "", "FAIL"), ({"FAKE_CUT_OFF": "1"}, "", "FAIL"))
     for tool in ("memcheck", "racecheck"):
-        for i, ((planted, found, status), result) in enumerate(expected.items()):
-            args = argparse.Namespace(out=scratch / f"{tool}{i}", budget=100, pattern="")
+        for i, (other, pattern, result) in enumerate(expected):
+            args = argparse.Namespace(out=scratch / f"{tool}{i}", budget=100, pattern=pattern)
             one = gpu_check.Check(args)
             gpu_check.prepare_folder(one.out)
             one.scratch, one.program = one.out, tools / "concord"
-            one.environment.update(PATH=os.environ["PATH"], FAKE_PLANTED=planted, FAKE_FOUND=found, FAKE_STATUS=status)
+            one.environment.update({"PATH": os.environ["PATH"], **clean, **other})
             one.step("sanitizer", gpu_check.sanitizer(tool, "cuda:0", 30))
-            check([row["result"] for row in one.rows] == [result], f"{tool} {planted} {found} {status}: expected {result}: {one.rows}")
+            check([row["result"] for row in one.rows] == [result], f"{tool} {other} {pattern}: expected {result}: {one.rows}")
+
+
+def check_shares(scratch):
+    """A share of a GPU is held against a rate of the GPU alone, and one that cannot be is red."""
+    import gpu_check
+    import gpu_check_report
+
+    def row(share, **peaks):
+        one = gpu_check.Check(argparse.Namespace(out=scratch, budget=100))
+        block = {"name": "prefill", "title": "prefill 8", "tokens_per_second": 1.0, "flops_per_second": share, "peaks": {"before": peaks, "after": peaks}}
+        gpu_check_report.share_row(one, {"blocks": [block]}, "prefill", "flops_per_second", "FLOP/s", 1, ("matmul_flops_per_second", "flops_per_second"), "")
+        return one.rows[0]["result"]
+
+    check(row(0.8, matmul_flops_per_second=1.0) == "PASS", "80 % of the device's rate reaches the target")
+    check(row(0.6, matmul_flops_per_second=1.0) == "FAIL", "60 % does not")
+    check(row(0.8, flops_per_second=0.01, matmul_flops_per_second=None) == "NOT RUN", "the processor's rate says nothing about a GPU")
+    check(row(8.0, matmul_flops_per_second=1.0) == "FAIL", "eight times the rate was measured wrongly")
 
 
 def main():
@@ -116,6 +141,7 @@ def main():
     check_flow(program, backends, scratch / "flow")
     check_failure(program, backends, scratch / "failure")
     check_sanitizer_reading(scratch)
+    check_shares(scratch / "shares")
     done = run(program, backends, "cuda:77", scratch / "absent")
     check(done.returncode == 3 and "no GPU device is available" in done.stderr, f"exit {done.returncode}: {done.stderr}")
     done = run(program, backends, "cpu:strict", scratch / "flow")

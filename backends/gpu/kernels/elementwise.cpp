@@ -6,9 +6,7 @@ namespace {
 
 struct Swiglu {
   static constexpr bool kTwo = true;
-  GPU_DEVICE float operator()(float gate, float up) const {
-    return gate / (1.0f + expf(-gate)) * up;
-  }  // e^-gate may be infinite: 0 then
+  GPU_DEVICE float operator()(float gate, float up) const { return swiglu_of(gate, up); }
 };
 struct Gelu {
   static constexpr bool kTwo = false;

@@ -90,9 +90,6 @@ GPU_DEVICE TilePlace tile_place(const Matmul& p, unsigned tokens, unsigned outpu
   return {(first + rest % here) * tokens, rest / here * outputs};
 }
 
-// As the operators of these names: kernels/elementwise.cpp.
-GPU_DEVICE float swiglu_of(float gate, float up) { return gate / (1.0f + expf(-gate)) * up; }
-
 // The sum over K -> y. With z the sum is rounded to the activations' type first, as MATMUL by itself would store it.
 template <class T>
 GPU_DEVICE void finish(const Matmul& p, unsigned token, unsigned output, float sum) {
