@@ -23,12 +23,21 @@ foreach(_backend cuda hip)
   endif()
 endforeach()
 # The GPU sources on the CPU, thread by thread: slow and alike, so that each has one test for the whole smoke tier. Their plug-in is in a folder that no search finds. It was built here:
-# a device of it that is not there, or that supports nothing, is a failure and no skip.
+# a device of it that is not there, or that supports nothing, is a failure and no skip. Each runs its threads in another order, which no result may depend on.
 set(_emulated)
 set(_emulation_path)
 if(TARGET concord_backend_gpu)
   set(_emulated gpu:emulated gpu:emulated64 gpu:tiles gpu:tiles64)
-  set(_emulation_path ENVIRONMENT "CONCORD_BACKEND_PATH=${CMAKE_LIBRARY_OUTPUT_DIRECTORY}/emulated:${CMAKE_LIBRARY_OUTPUT_DIRECTORY}")
+  set(_emulated_orders forward backward 7 8)
+  set(_emulation_path "CONCORD_BACKEND_PATH=${CMAKE_LIBRARY_OUTPUT_DIRECTORY}/emulated:${CMAKE_LIBRARY_OUTPUT_DIRECTORY}")
+
+  # The smoke tier has few products and contexts that are long enough for tiles: those of the full tier in 16 bits, besides.
+  add_test(NAME conformance.gpu.tiles.full COMMAND concord conform --tier full --op matmul,attention --backends gpu:tiles,gpu:tiles64 --out ${CMAKE_BINARY_DIR}/conformance-tiles
+    -p "(matmul/.*,M=([1-9][0-9]|1[0-9][0-9]),.*w=(bf16|f16|i8|u4).*x=(bf16|f16))|(attention/.*T=([1-9][0-9]|1[0-9][0-9]),.*kv=(bf16|f16),x=(bf16|f16))")
+  set_tests_properties(conformance.gpu.tiles.full PROPERTIES LABELS "conformance;gpu" TIMEOUT 1800 ENVIRONMENT "${_emulation_path};CONCORD_EMULATED_ORDER=backward"
+    FIXTURES_REQUIRED conformance_tiles)
+  add_test(NAME conformance.gpu.tiles.clean COMMAND ${CMAKE_COMMAND} -E rm -rf ${CMAKE_BINARY_DIR}/conformance-tiles)
+  set_tests_properties(conformance.gpu.tiles.clean PROPERTIES LABELS "conformance;gpu" FIXTURES_SETUP conformance_tiles)
 endif()
 
 foreach(_tier smoke full nightly)
@@ -49,11 +58,12 @@ foreach(_tier smoke full nightly)
   set(_path)
   if(_tier STREQUAL "smoke" AND _emulated)
     list(APPEND _tested ${_emulated})
-    set(_path ${_emulation_path})
-    foreach(_device IN LISTS _emulated)
+    set(_path ENVIRONMENT "${_emulation_path}")
+    foreach(_device _order IN ZIP_LISTS _emulated _emulated_orders)
       set(_name conformance.${_device}.${_tier})
       add_test(NAME ${_name} COMMAND concord_operator_test --device ${_device} --family all --tier ${_tier} --records ${_records})
-      set_tests_properties(${_name} PROPERTIES LABELS "conformance;gpu;${_device};${_tier}" TIMEOUT 1800 FIXTURES_REQUIRED conformance_records ${_path})
+      set_tests_properties(${_name} PROPERTIES LABELS "conformance;gpu;${_device};${_tier}" TIMEOUT 1800 FIXTURES_REQUIRED conformance_records
+        ENVIRONMENT "${_emulation_path};CONCORD_EMULATED_ORDER=${_order}")
       list(APPEND _tests ${_name})
     endforeach()
   endif()
