@@ -119,7 +119,8 @@ const concord_backend kTable = {
     sizeof(concord_backend), CONCORD_ABI_MAJOR, CONCORD_ABI_MINOR, 0, "example", "1.0.0", "C++ " __VERSION__ ", -ffp-contract=off",
     device_count, device_info, device_open, device_close, sdk::buffer_create, sdk::buffer_destroy, sdk::upload,
     sdk::download, weight_create, weight_destroy, supports, run, sdk::stream_create, sdk::stream_destroy,
-    sdk::synchronize};
+    sdk::synchronize,
+    nullptr, nullptr, nullptr, nullptr, nullptr};  // what may be left out: page-locked memory, ordered streams, digests of weights, memory in use
 // clang-format on
 
 }  // namespace
