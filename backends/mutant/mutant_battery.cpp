@@ -122,7 +122,7 @@ class Stage {
     std::vector<std::byte> bytes(v.size() * dtype_bits(dtype) / 8);
     for (std::size_t i = 0; i < v.size(); ++i)
       if (dtype == DType::kI8)
-        bytes[i] = static_cast<std::byte>(static_cast<std::int8_t>(v[i] * 100));
+        bytes[i] = static_cast<std::byte>(static_cast<std::int8_t>(std::clamp(v[i] * 100, -127.0, 127.0)));
       else if (dtype == DType::kI32)
         std::memcpy(bytes.data() + 4 * i, std::array{static_cast<std::int32_t>(v[i])}.data(), 4);
       else

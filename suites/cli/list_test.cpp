@@ -24,8 +24,8 @@ INSTANTIATE_TEST_SUITE_P(
                     Row{"list -a 'x=[bf16,bf61]'", 2, "select.unused_value"}, Row{"list --case nonsense", 2, "case.syntax"},
                     Row{"list --case add/R=1,N=1,in=exact,place=0,x=f32", 2, "write add/N=1,R=1,in=exact,place=0,x=f32"},
                     Row{"list --case add/N=12345,R=1,in=exact,place=0,x=f32", 0, "add/N=12345"}, Row{"plan --backends cpu:strict --op rope", 0, "cpu:strict"},
-                    Row{"plan --backends cpu --op rope --json", 0, "concord.plan/1"}, Row{"plan --backends cuda", 3, "device.unknown"},
-                    Row{"plan --backends 'cuda:*'", 3, "device.unknown"}, Row{"plan --backends cpu:strict --lock x", 2, "plan.no_witness"},
+                    Row{"plan --backends cpu --op rope --json", 0, "concord.plan/1"}, Row{"plan --backends tpu", 3, "device.unknown"},
+                    Row{"plan --backends 'tpu:*'", 3, "device.unknown"}, Row{"plan --backends cpu:strict --lock x", 2, "plan.no_witness"},
                     Row{"plan --backends cpu:strict --lock x --witness '*: cpu *' --op rope", 2, "plan.partial_list"},
                     Row{"plan --backends cpu:strict --lock ../x --witness '*: cpu *'", 2, "plan.bad_name"}, Row{"plan --backends cpu:strict --lock x --witness '*'", 2, "lock.witness"}));
 
