@@ -57,7 +57,7 @@ void nan_wins(Job& job) {
 }
 void sixteen_bits(Job& job) {
   std::vector<double> index = values_of(job.out());
-  for (double& i : index) i = static_cast<std::int16_t>(i);
+  for (double& i : index) i = static_cast<std::int16_t>(static_cast<std::int32_t>(i));
   put_values(job.out(), index);
 }
 concord_status by_magnitude(Job& job) {

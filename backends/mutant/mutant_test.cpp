@@ -50,11 +50,19 @@ TEST(Mutants, TheControlHasTheReferencesBits) {
   for (std::size_t i = 0; i < seen.size(); ++i) EXPECT_EQ(seen[i].bits, want[i].bits) << seen[i].what;
 }
 
+// Sanitizers look at memory, not at results, and are slow: every fourth fault will do for them.
+#ifdef CONCORD_ASAN
+constexpr std::size_t kStep = 4;
+#else
+constexpr std::size_t kStep = 1;
+#endif
 TEST(Mutants, EachFaultShowsOnEachOperatorItTouchesAndOnNoOther) {
   const auto want = observe_all(mutants(), "mutant:honest", 1);
+  std::size_t number = 0;
   for (const DeviceFacts& facts : mutants().devices()) {
     if (facts.id == "mutant:honest" || kFatal.contains(facts.id)) continue;
     if (facts.id == "mutant:thread-dependent" && facts.compute_units < 2) continue;
+    if (number++ % kStep != 0) continue;
     const auto seen = observe_all(mutants(), facts.id);
     ASSERT_EQ(seen.size(), want.size());
     std::set<std::string> differ;

@@ -42,14 +42,22 @@ std::vector<double> values_of(const concord_tensor& t) {
                                       : concord_abi::load_as<std::int32_t>(from, i);
   return values;
 }
+namespace {
+// What a fault made of an integer may be no integer: NaN becomes 0, the rest its nearest.
+template <class T>
+T integer(double v) {
+  return std::isnan(v) ? T{0} : static_cast<T>(std::clamp<double>(v, std::numeric_limits<T>::min(), std::numeric_limits<T>::max()));
+}
+}  // namespace
+
 void put_values(const concord_tensor& t, const std::vector<double>& values) {
   std::byte* to = concord_abi::bytes_of(t);
   if (concord_abi::is_float(t.dtype)) return concord_abi::store_f64(t.dtype, values.data(), values.size(), to);
   for (std::size_t i = 0; i < values.size(); ++i)
     if (t.dtype == CONCORD_I8)
-      concord_abi::store_as(to, i, static_cast<std::int8_t>(values[i]));
+      concord_abi::store_as(to, i, integer<std::int8_t>(values[i]));
     else
-      concord_abi::store_as(to, i, static_cast<std::int32_t>(values[i]));
+      concord_abi::store_as(to, i, integer<std::int32_t>(values[i]));
 }
 
 std::string shape_key(const concord_call& call) {
