@@ -1,17 +1,14 @@
 // The concord program as a user meets it: commands, wrong input, exit codes, interruption. Each row is a command line, the exit code and what must be printed.
 #include <gtest/gtest.h>
-#include <sys/wait.h>
 #include <unistd.h>
 
 #include <array>
-#include <chrono>
 #include <csignal>
 #include <cstdint>
 #include <cstdio>
 #include <filesystem>
 #include <fstream>
 #include <string>
-#include <thread>
 #include <vector>
 
 #include "program.hpp"
@@ -182,35 +179,14 @@ TEST_F(Runs, ResumingUnderOtherThresholdsIsRefused) {
 }
 
 // The worker processes of a running concord.
-std::vector<pid_t> workers_of(pid_t parent) {
-  std::vector<pid_t> out;
-  for (const auto& entry : fs::directory_iterator("/proc")) {
-    const std::string name = entry.path().filename().string();
-    if (name.find_first_not_of("0123456789") != std::string::npos) continue;
-    std::ifstream stat(entry.path() / "stat");
-    std::string pid, command, state, parent_text;
-    stat >> pid >> command >> state >> parent_text;
-    if (command == "(concord)" && parent_text == std::to_string(parent)) out.push_back(std::stoi(pid));
-  }
-  return out;
-}
-
 TEST_F(Runs, AKilledWorkerCostsOneCaseAndIsNamed) {
-  const pid_t child = ::fork();
-  if (child == 0) {
-    if (::chdir(kSource.c_str()) != 0 || !std::freopen(at("log").c_str(), "w", stdout) || !std::freopen("/dev/null", "w", stderr)) ::_exit(99);
-    ::execl(kProgram.c_str(), "concord", "run", "exp1", "--backends", "cpu:strict", "--trials", "4", "--out", at("r").c_str(), nullptr);
-    ::_exit(99);
-  }
-  for (int i = 0; i < 600 && !fs::exists(at("r/records.jsonl")); ++i) std::this_thread::sleep_for(std::chrono::milliseconds(20));
-  const std::vector<pid_t> workers = workers_of(child);
+  const pid_t child = start({"run", "exp1", "--backends", "cpu:strict", "--trials", "4", "--out", at("r")});
+  wait_for_lines("r/records.jsonl", 1);
+  const auto workers = workers_of(child);
   ASSERT_FALSE(workers.empty());
-  for (const pid_t worker : workers) ::kill(worker, SIGKILL);
-  int status = 0;
-  ::waitpid(child, &status, 0);
-  std::ifstream log_file(at("log"));
-  const std::string log((std::istreambuf_iterator<char>(log_file)), {});
-  EXPECT_TRUE(WIFEXITED(status) && WEXITSTATUS(status) == 1) << log;
+  for (const auto& [device, worker] : workers) ::kill(worker, SIGKILL);
+  EXPECT_EQ(exit_of(child), 1);
+  const std::string log = text_of("log");
   EXPECT_NE(log.find("CRASH"), std::string::npos) << log;
   EXPECT_NE(log.find("signal 9"), std::string::npos) << log;
   EXPECT_NE(log.find("of 36 required"), std::string::npos) << log;
@@ -227,19 +203,11 @@ TEST_F(Runs, AKilledWorkerCostsOneCaseAndIsNamed) {
 
 TEST_F(Runs, AnInterruptKeepsWhatWasFinishedAndResumeCompletesIt) {
   const std::string arguments = "run exp1 --backends cpu:strict --trials 8 ";
-  const pid_t child = ::fork();
-  if (child == 0) {
-    if (::chdir(kSource.c_str()) != 0 || !std::freopen(at("log").c_str(), "w", stderr) || !std::freopen("/dev/null", "w", stdout)) ::_exit(99);
-    ::execl(kProgram.c_str(), "concord", "run", "exp1", "--backends", "cpu:strict", "--trials", "8", "--out", at("r").c_str(), nullptr);
-    ::_exit(99);
-  }
-  for (int i = 0; i < 600 && !fs::exists(at("r/records.jsonl")); ++i) std::this_thread::sleep_for(std::chrono::milliseconds(50));
+  const pid_t child = start({"run", "exp1", "--backends", "cpu:strict", "--trials", "8", "--out", at("r")});
+  wait_for_lines("r/records.jsonl", 1);
   ::kill(child, SIGINT);
-  int status = 0;
-  ::waitpid(child, &status, 0);
-  std::ifstream log_file(at("log"));
-  const std::string log((std::istreambuf_iterator<char>(log_file)), {});
-  ASSERT_TRUE(WIFEXITED(status) && WEXITSTATUS(status) == 130) << log;
+  ASSERT_EQ(exit_of(child), 130) << text_of("log");
+  const std::string log = text_of("log");
   EXPECT_NE(log.find("--resume"), std::string::npos) << log;
   const auto before = fs::file_size(at("r/records.jsonl"));
   EXPECT_GT(before, 0u);

@@ -1,9 +1,8 @@
 // concord conform from the outside: exit codes, selection, resuming, outputs.
 #include <gmock/gmock.h>
 
-#include <unistd.h>
-
 #include <algorithm>
+#include <csignal>
 #include <functional>
 #include <nlohmann/json.hpp>
 
@@ -122,7 +121,8 @@ TEST_F(Conform, ResumeDropsATornLineAndRunsTheRest) {
 
 // A journal is a file that anybody can write to; what it says of itself is derived again before it counts.
 TEST_F(Conform, ResumeBelievesNoRecordThatContradictsItself) {
-  const std::string arguments = "conform --backends cpu:strict --op add", resumed = arguments + " --resume " + at("out");
+  const std::string arguments = "conform --backends cpu:strict --op add",
+                    resumed = arguments + " --resume " + at("out");
   ASSERT_EQ(concord(arguments + out()).exit, 0);
   auto all = lines("out/cases.jsonl");
   const auto completed = [](const std::string& line) { return parse(line)["evidence"]["outcome"] == "completed"; };
@@ -136,11 +136,36 @@ TEST_F(Conform, ResumeBelievesNoRecordThatContradictsItself) {
   };
   const Row kRows[] = {
       {"a case twice", [](const nlohmann::json& r) { return r.dump() + "\n" + r.dump(); }, "two records"},
-      {"another program", [](nlohmann::json r) { r["program"]["commit"] = "0000"; return r.dump(); }, "recheck.origin"},
-      {"another machine", [](nlohmann::json r) { r["machine"]["processor"] = "other"; return r.dump(); }, "recheck.origin"},
-      {"another seed", [](nlohmann::json r) { r["seed"] = 7; return r.dump(); }, "recheck.origin"},
-      {"a fallback that passes", [](nlohmann::json r) { r["evidence"]["fallbacks"] = 1; return r.dump(); }, "recheck.contradiction"},
-      {"a waiver that is not there", [](nlohmann::json r) { r["status"] = "WAIVED", r["waiver"] = "mine"; return r.dump(); }, "recheck.contradiction"},
+      {"another program",
+       [](nlohmann::json r) {
+         r["program"]["commit"] = "0000";
+         return r.dump();
+       },
+       "recheck.origin"},
+      {"another machine",
+       [](nlohmann::json r) {
+         r["machine"]["processor"] = "other";
+         return r.dump();
+       },
+       "recheck.origin"},
+      {"another seed",
+       [](nlohmann::json r) {
+         r["seed"] = 7;
+         return r.dump();
+       },
+       "recheck.origin"},
+      {"a fallback that passes",
+       [](nlohmann::json r) {
+         r["evidence"]["fallbacks"] = 1;
+         return r.dump();
+       },
+       "recheck.contradiction"},
+      {"a waiver that is not there",
+       [](nlohmann::json r) {
+         r["status"] = "WAIVED", r["waiver"] = "mine";
+         return r.dump();
+       },
+       "recheck.contradiction"},
   };
   for (const Row& row : kRows) {
     SCOPED_TRACE(row.what);
@@ -157,8 +182,10 @@ TEST_F(Conform, ResumeBelievesNoRecordThatContradictsItself) {
 
 // The system ends some process where memory runs out, perhaps this one; a case that cannot fit is refused first.
 TEST_F(Conform, ACaseThatCannotFitIsNotRun) {
-  if (static_cast<double>(::sysconf(_SC_PHYS_PAGES)) * static_cast<double>(::sysconf(_SC_PAGESIZE)) > 1e12) GTEST_SKIP() << "it would fit into this machine";
-  const Outcome o = concord("conform --backends cpu:strict --case 'softmax/N=2147483647,R=3,in=shift,place=0,x=f32'" + out());
+  if (static_cast<double>(::sysconf(_SC_PHYS_PAGES)) * static_cast<double>(::sysconf(_SC_PAGESIZE)) > 1e12)
+    GTEST_SKIP() << "it would fit into this machine";
+  const Outcome o =
+      concord("conform --backends cpu:strict --case 'softmax/N=2147483647,R=3,in=shift,place=0,x=f32'" + out());
   EXPECT_EQ(o.exit, 5) << o.output;
   EXPECT_THAT(o.output, HasSubstr("GiB of memory"));
 }
@@ -187,16 +214,24 @@ TEST_F(Conform, FromRepeatsWhatDidNotPass) {
 }
 
 TEST_F(Conform, AnInterruptionIsResumable) {
-  const std::string arguments = "conform --backends cpu:strict --tier full --op matmul";
-  const std::string program =
-      "timeout --preserve-status -s INT 1 " + kProgram + " " + arguments + out() + " >" + at("log") + " 2>&1";
-  const int status = std::system(("cd " + kSource + " && " + program).c_str());
-  ASSERT_TRUE(WIFEXITED(status));
-  EXPECT_EQ(WEXITSTATUS(status), 130);
-  std::string log;
-  for (const std::string& line : lines("log")) log += line;
-  EXPECT_THAT(log, HasSubstr("--resume " + at("out")));
-  EXPECT_GT(lines("out/cases.jsonl").size(), 0u);
+  const std::vector<std::string> arguments{"conform", "--backends", "cpu:strict", "--tier",
+                                           "full",    "--op",       "attention"};
+  auto first = arguments;
+  first.insert(first.end(), {"--out", at("out")});
+  const pid_t child = start(first);
+  wait_for_lines("out/cases.jsonl", 1);
+  ::kill(child, SIGINT);
+  EXPECT_EQ(exit_of(child), 130) << text_of("log");
+  EXPECT_THAT(text_of("log"), HasSubstr("--resume " + at("out")));
+  const auto kept = lines("out/cases.jsonl");
+  std::string resumed;
+  for (const std::string& a : arguments) resumed += a + " ";
+  const Outcome o = concord(resumed + "--resume " + at("out"));
+  EXPECT_EQ(o.exit, 0) << o.output;
+  const auto all = lines("out/cases.jsonl");
+  EXPECT_THAT(o.output, HasSubstr("PARTIAL: " + std::to_string(all.size()) + " executed of"));
+  ASSERT_GT(all.size(), kept.size()) << "too fast to be interrupted";
+  EXPECT_TRUE(std::equal(kept.begin(), kept.end(), all.begin())) << "what was finished is kept as it was";
 }
 
 // A default run names the devices that it found, and says why the reference is not among them.

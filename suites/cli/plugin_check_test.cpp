@@ -51,7 +51,8 @@ class PluginFaults : public testing::TestWithParam<Row> {};
 
 TEST_P(PluginFaults, AreReportedByTheRightCheck) {
   const Row& row = GetParam();
-  const Report r = check(kChecked + "faulty.so", row.fault, "--timeout 2");
+  const bool hangs = std::string_view(row.fault).ends_with("hang");
+  const Report r = check(kChecked + "faulty.so", row.fault, hangs ? "--timeout 2" : "");
   ASSERT_FALSE(r.json.is_discarded());
   EXPECT_EQ(r.of(row.check, "verdict"), row.verdict) << r.json.dump(1);
   EXPECT_THAT(r.of(row.check, "detail"), HasSubstr(row.says));

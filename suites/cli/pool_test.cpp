@@ -1,16 +1,13 @@
 // `concord run --devices`: one experiment spread over interchangeable devices. The devices are a test plug-in's, each
 // of which computes as the reference does.
 #include <gtest/gtest.h>
-#include <sys/wait.h>
 #include <unistd.h>
 
 #include <algorithm>
-#include <chrono>
 #include <csignal>
 #include <map>
 #include <nlohmann/json.hpp>
 #include <set>
-#include <thread>
 
 #include "program.hpp"
 
@@ -48,37 +45,6 @@ class Pool : public Scratch {
       EXPECT_TRUE(out.emplace(id, std::move(r)).second) << "two records of " << id;
     }
     return out;
-  }
-  std::string text_of(const std::string& name) const {
-    std::ifstream in(at(name));
-    return {std::istreambuf_iterator<char>(in), {}};
-  }
-
-  // A run in a process of its own, which a test can interfere with.
-  pid_t start(const std::vector<std::string>& arguments) const {
-    const pid_t child = ::fork();
-    if (child != 0) return child;
-    std::vector<const char*> argv{"concord"};
-    for (const std::string& a : arguments) argv.push_back(a.c_str());
-    argv.push_back(nullptr);
-    if (::chdir(kSource.c_str()) != 0 || !std::freopen(at("log").c_str(), "w", stdout) ||
-        ::dup2(STDOUT_FILENO, STDERR_FILENO) < 0)
-      ::_exit(99);
-    ::execv(kProgram.c_str(), const_cast<char**>(argv.data()));
-    ::_exit(99);
-  }
-  void wait_for_records(const std::string& folder, std::size_t lines) const {
-    for (int i = 0; i < 3000; ++i) {
-      const std::string text = text_of(folder + "/records.jsonl");
-      if (static_cast<std::size_t>(std::ranges::count(text, '\n')) >= lines) return;
-      std::this_thread::sleep_for(std::chrono::milliseconds(20));
-    }
-    FAIL() << "no record within a minute:\n" << text_of("log");
-  }
-  static int exit_of(pid_t child) {
-    int status = 0;
-    ::waitpid(child, &status, 0);
-    return WIFEXITED(status) ? WEXITSTATUS(status) : 128 + WTERMSIG(status);
   }
 };
 
@@ -123,7 +89,7 @@ TEST_F(Pool, MembersWorkAtTheSameTime) {
   const Outcome out = concord(tiny(2) + "--devices twin:0,twin:1 --out " + at("two"));
   fs::remove_all(at("meet"));
   fs::create_directories(at("meet"));
-  const Outcome alone = concord(tiny(1) + "--devices twin:0 --out " + at("one"));
+  const Outcome alone = concord(tiny(1) + "--devices twin:0 --out " + at("one"), "CONCORD_TEST_TWINS_PATIENCE=1 ");
   ::unsetenv("CONCORD_TEST_TWINS_MEET");
   EXPECT_EQ(out.exit, 0) << out.output;
   EXPECT_EQ(alone.exit, 1) << "the meeting can fail\n" << alone.output;
@@ -180,27 +146,9 @@ TEST_F(Pool, DevicesThatCannotStandForEachOtherAreRefused) {
   EXPECT_NE(variants.output.find("the backend of cpu:strict is \"cpu\""), std::string::npos) << variants.output;
 }
 
-// The worker processes of a running concord, by the device that each was started for.
-std::map<std::string, pid_t> workers_of(pid_t parent) {
-  std::map<std::string, pid_t> out;
-  for (const auto& entry : fs::directory_iterator("/proc")) {
-    const std::string name = entry.path().filename().string();
-    if (name.find_first_not_of("0123456789") != std::string::npos) continue;
-    std::ifstream stat(entry.path() / "stat"), line(entry.path() / "cmdline");
-    std::string pid, command, state, parent_text, argument;
-    stat >> pid >> command >> state >> parent_text;
-    if (parent_text != std::to_string(parent)) continue;
-    while (std::getline(line, argument, '\0') && argument != "--device") {
-    }
-    std::getline(line, argument, '\0');
-    out[argument] = std::stoi(pid);
-  }
-  return out;
-}
-
 TEST_F(Pool, AKilledWorkerCostsItsCaseAlone) {
   const pid_t child = start({"run", at("tiny.json"), "--trials", "12", "--devices", "twin:0,twin:1", "--out", at("r")});
-  wait_for_records("r", 2);
+  wait_for_lines("r/records.jsonl", 2);
   const auto workers = workers_of(child);
   ASSERT_TRUE(workers.contains("twin:1")) << workers.size();
   ::kill(workers.at("twin:1"), SIGKILL);
@@ -223,7 +171,7 @@ TEST_F(Pool, AnInterruptStopsAllTracksAndResumeCompletesThem) {
   auto first = arguments;
   first.insert(first.end(), {"--out", at("r")});
   const pid_t child = start(first);
-  wait_for_records("r", 2);
+  wait_for_lines("r/records.jsonl", 2);
   ::kill(child, SIGINT);
   ASSERT_EQ(exit_of(child), 130) << text_of("log");
   EXPECT_TRUE(workers_of(child).empty());

@@ -47,12 +47,15 @@ concord_status device_info(std::uint32_t index, concord_device_info* info, conco
 
 std::uint32_t opened = 0;  // a worker has one device
 
-// CONCORD_TEST_TWINS_MEET=FOLDER: the first call leaves a file there and waits until there are two.
+// CONCORD_TEST_TWINS_MEET=FOLDER: the first call leaves a file there and waits until there are two; for a minute, or
+// CONCORD_TEST_TWINS_PATIENCE seconds.
 bool met(const char* folder) {
   namespace fs = std::filesystem;
   std::ofstream(fs::path(folder) / std::to_string(opened)) << "here";
   const auto here = [&] { return std::distance(fs::directory_iterator(folder), fs::directory_iterator()); };
-  for (int i = 0; i < 2000 && here() < 2; ++i) std::this_thread::sleep_for(std::chrono::milliseconds(5));
+  const char* patience = std::getenv("CONCORD_TEST_TWINS_PATIENCE");
+  const int steps = 200 * (patience ? std::atoi(patience) : 60);
+  for (int i = 0; i < steps && here() < 2; ++i) std::this_thread::sleep_for(std::chrono::milliseconds(5));
   return here() >= 2;
 }
 
