@@ -1,11 +1,15 @@
 # Everything with the label unit: what the sanitizer builds build and run.
 add_custom_target(concord_unit_tests)
 
-# concord_floor(NAME SOURCES ... [TESTS ...] [DEPS ...] [ENVIRONMENT ...] [LOCK NAME])
-# One floor of the harness: static library concord_NAME and, from the *_test.cpp files beside the sources, concord_NAME_test.
+# What plans, decides, reads and prints need not be fast, and tests' own code neither: it compiles in half to two thirds of the time without the optimiser.
+set(CONCORD_COLD_OPTIONS $<$<CONFIG:Release>:-O1> $<$<CONFIG:RelWithDebInfo>:-O0>)
+
+# concord_floor(NAME [SOURCES ...] [COLD ...] [TESTS ...] [DEPS ...] [ENVIRONMENT ...] [LOCK NAME])
+# One floor of the harness: static library concord_NAME and, from the *_test.cpp files beside the sources, concord_NAME_test. COLD: sources without loops over elements.
 function(concord_floor NAME)
-  cmake_parse_arguments(F "" "LOCK" "SOURCES;TESTS;DEPS;ENVIRONMENT" ${ARGN})
-  add_library(concord_${NAME} STATIC ${F_SOURCES})
+  cmake_parse_arguments(F "" "LOCK" "SOURCES;COLD;TESTS;DEPS;ENVIRONMENT" ${ARGN})
+  add_library(concord_${NAME} STATIC ${F_SOURCES} ${F_COLD})
+  set_source_files_properties(${F_COLD} PROPERTIES COMPILE_OPTIONS "${CONCORD_COLD_OPTIONS}")
   target_compile_features(concord_${NAME} PUBLIC cxx_std_23)
   target_include_directories(concord_${NAME} PUBLIC ${PROJECT_SOURCE_DIR}/harness)
   target_link_libraries(concord_${NAME} PUBLIC ${F_DEPS} PRIVATE concord_flags)
@@ -25,7 +29,7 @@ function(concord_test TARGET)
   cmake_parse_arguments(T "" "LOCK" "SOURCES;DEPS;LABELS;ENVIRONMENT" ${ARGN})
   add_executable(${TARGET} ${T_SOURCES})
   target_compile_features(${TARGET} PRIVATE cxx_std_23)
-  target_compile_options(${TARGET} PRIVATE $<$<CONFIG:Release>:-O1> $<$<CONFIG:RelWithDebInfo>:-O0>)  # what is tested has its own flags; a test's own code need not be fast, and compiles in half to two thirds of the time
+  target_compile_options(${TARGET} PRIVATE ${CONCORD_COLD_OPTIONS})
   target_compile_definitions(${TARGET} PRIVATE CONCORD_SOURCE_DIR="${PROJECT_SOURCE_DIR}" CONCORD_BINARY_DIR="${CMAKE_BINARY_DIR}")
   target_link_libraries(${TARGET} PRIVATE ${T_DEPS} GTest::gtest GTest::gmock GTest::gtest_main concord_flags)
   if("unit" IN_LIST T_LABELS)

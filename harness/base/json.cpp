@@ -7,6 +7,9 @@
 #include "base/file.hpp"
 #include "base/read_cursor.hpp"
 
+template class nlohmann::basic_json<>;
+template class nlohmann::basic_json<nlohmann::ordered_map>;
+
 namespace concord {
 namespace {
 
@@ -30,7 +33,8 @@ class StrictBuilder {
   bool end_object() { return close(); }
   bool end_array() { return close(); }
   bool key(std::string& k) {
-    if (stack_.back()->contains(k)) return stop("duplicate_key", fmt::format("key \"{}\" appears twice in one object", k));
+    if (stack_.back()->contains(k))
+      return stop("duplicate_key", fmt::format("key \"{}\" appears twice in one object", k));
     key_ = std::move(k);
     return true;
   }
@@ -54,13 +58,16 @@ class StrictBuilder {
     return &(top[key_] = std::move(v));
   }
   bool put(Json v) {
-    if (++count_ > limits_.max_values) return stop("too_many_values", fmt::format("more than {} values", limits_.max_values));
+    if (++count_ > limits_.max_values)
+      return stop("too_many_values", fmt::format("more than {} values", limits_.max_values));
     place(std::move(v));
     return true;
   }
   bool open(Json v) {
-    if (stack_.size() >= limits_.max_depth) return stop("too_deep", fmt::format("nested deeper than {}", limits_.max_depth));
-    if (++count_ > limits_.max_values) return stop("too_many_values", fmt::format("more than {} values", limits_.max_values));
+    if (stack_.size() >= limits_.max_depth)
+      return stop("too_deep", fmt::format("nested deeper than {}", limits_.max_depth));
+    if (++count_ > limits_.max_values)
+      return stop("too_many_values", fmt::format("more than {} values", limits_.max_values));
     stack_.push_back(place(std::move(v)));
     return true;
   }
@@ -77,19 +84,19 @@ class StrictBuilder {
 
 }  // namespace
 
-Result<Json> parse_json(std::string_view text, const std::string& file, std::string_view prefix, const JsonLimits& limits,
-                        std::uint64_t base_offset) {
+Result<Json> parse_json(std::string_view text, const std::string& file, std::string_view prefix,
+                        const JsonLimits& limits, std::uint64_t base_offset) {
   const std::string code(prefix);
   // The parser takes a NUL for the end of its input, so that whatever followed would go unread.
   if (const std::size_t nul = text.find('\0'); nul != std::string_view::npos)
     return bad_input(code + ".syntax", "a NUL byte, which JSON does not allow", file, base_offset + nul);
   const char* reached = text.data();
   StrictBuilder builder(limits);
-  const bool ok = Json::sax_parse(ReadCursor(text.data(), &reached),
-                                  ReadCursor(text.data() + text.size(), nullptr), &builder);
+  const bool ok =
+      Json::sax_parse(ReadCursor(text.data(), &reached), ReadCursor(text.data() + text.size(), nullptr), &builder);
   if (ok) return std::move(builder.root);
-  const std::size_t position = builder.syntax_position > 0 ? builder.syntax_position - 1
-                                                           : static_cast<std::size_t>(reached - text.data());
+  const std::size_t position =
+      builder.syntax_position > 0 ? builder.syntax_position - 1 : static_cast<std::size_t>(reached - text.data());
   if (builder.detail.size() > 300) builder.detail.resize(300);
   return bad_input(code + "." + (builder.problem.empty() ? "syntax" : builder.problem), builder.detail, file,
                    base_offset + position);
@@ -103,8 +110,9 @@ Result<Json> read_json(const std::string& file, std::string_view prefix, std::si
 Result<JsonFields> JsonFields::from(const Json& value, std::string file, std::string prefix, std::string path) {
   JsonFields fields(value, std::move(file), std::move(prefix), std::move(path));
   if (!value.is_object())
-    return fields.error("wrong_type", fmt::format("{} must be an object, found {}",
-                                                  fields.path_.empty() ? "the document" : fields.path_, value.type_name()));
+    return fields.error("wrong_type",
+                        fmt::format("{} must be an object, found {}",
+                                    fields.path_.empty() ? "the document" : fields.path_, value.type_name()));
   return fields;
 }
 
@@ -168,7 +176,8 @@ Result<std::string> JsonFields::string_or(const std::string& key, std::string fa
   return string(key);
 }
 
-Result<std::vector<std::int64_t>> JsonFields::integers(const std::string& key, std::int64_t min, std::int64_t max) const {
+Result<std::vector<std::int64_t>> JsonFields::integers(const std::string& key, std::int64_t min,
+                                                       std::int64_t max) const {
   CONCORD_TRY(const Json* v, find(key));
   if (!v->is_array()) return wrong_type(key, "an array of integers");
   std::vector<std::int64_t> out;
@@ -178,7 +187,8 @@ Result<std::vector<std::int64_t>> JsonFields::integers(const std::string& key, s
       return wrong_type(key, "an array of 64-bit integers");
     const auto n = e.get<std::int64_t>();
     if (n < min || n > max)
-      return error("out_of_range", fmt::format("{}[{}] must be in [{}, {}], found {}", name(key), out.size(), min, max, n));
+      return error("out_of_range",
+                   fmt::format("{}[{}] must be in [{}, {}], found {}", name(key), out.size(), min, max, n));
     out.push_back(n);
   }
   return out;
@@ -220,8 +230,9 @@ Status JsonFields::only(const std::set<std::string>& known) const {
 Status JsonFields::schema(const std::string& expected) const {
   CONCORD_TRY(const std::string found, string("schema"));
   if (found != expected)
-    return error("schema_version", fmt::format("expected schema \"{}\", found \"{}\"; this build reads no other version",
-                                               expected, found));
+    return error(
+        "schema_version",
+        fmt::format("expected schema \"{}\", found \"{}\"; this build reads no other version", expected, found));
   return {};
 }
 

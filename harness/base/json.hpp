@@ -10,6 +10,10 @@
 
 #include "base/error.hpp"
 
+// Compiled once, in json.cpp: in every source that reads or writes JSON it would be a fifth of the compile time.
+extern template class nlohmann::basic_json<>;
+extern template class nlohmann::basic_json<nlohmann::ordered_map>;
+
 namespace concord {
 
 using Json = nlohmann::json;
@@ -21,7 +25,8 @@ struct JsonLimits {
 };
 
 // Parses one JSON document (RFC 8259, UTF-8, no comments, no duplicate keys, nothing but white space behind it).
-// Error codes are PREFIX + one of .syntax, .not_utf8, .duplicate_key, .too_deep, .too_many_values, with the byte position in `file`
+// Error codes are PREFIX + one of .syntax, .not_utf8, .duplicate_key, .too_deep, .too_many_values, with the byte
+// position in `file`
 // (`base_offset` is added to it, for JSON inside another file).
 Result<Json> parse_json(std::string_view text, const std::string& file, std::string_view prefix = "json",
                         const JsonLimits& limits = {}, std::uint64_t base_offset = 0);
@@ -35,13 +40,16 @@ class JsonFields {
  public:
   static Result<JsonFields> from(const Json& value, std::string file, std::string prefix, std::string path = "");
 
-  bool has(const std::string& key) const { return value_->contains(key) && !(*value_)[key].is_null(); }  // null counts as absent
+  bool has(const std::string& key) const {
+    return value_->contains(key) && !(*value_)[key].is_null();
+  }  // null counts as absent
   const Json& raw(const std::string& key) const { return (*value_)[key]; }
   const Json& json() const { return *value_; }
 
   Result<std::int64_t> integer(const std::string& key, std::int64_t min = std::numeric_limits<std::int64_t>::min(),
                                std::int64_t max = std::numeric_limits<std::int64_t>::max()) const;
-  Result<std::int64_t> integer_or(const std::string& key, std::int64_t fallback, std::int64_t min, std::int64_t max) const;
+  Result<std::int64_t> integer_or(const std::string& key, std::int64_t fallback, std::int64_t min,
+                                  std::int64_t max) const;
   Result<double> number(const std::string& key) const;  // finite
   Result<double> number_or(const std::string& key, double fallback) const;
   Result<bool> boolean_or(const std::string& key, bool fallback) const;
