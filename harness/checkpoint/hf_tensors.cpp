@@ -82,7 +82,9 @@ std::string gguf_name(const std::string& hf_name) {
 HfTensors::HfTensors(const Checkpoint& checkpoint, std::int64_t heads, std::int64_t kv_heads)
     : checkpoint_(checkpoint), heads_(heads), kv_heads_(kv_heads), gguf_(checkpoint.format().starts_with("gguf")) {
   const Json& metadata = checkpoint.metadata();
-  permuted_ = gguf_ && metadata.contains("general.architecture") && metadata["general.architecture"] == "llama";
+  const auto architecture = metadata.find("general.architecture");
+  permuted_ = gguf_ && architecture != metadata.end() && architecture->is_string() &&
+              architecture->get_ref<const std::string&>() == "llama";
 }
 
 const TensorInfo* HfTensors::info(const std::string& hf_name) const {
