@@ -178,13 +178,13 @@ TEST_F(Runs, ResumingUnderOtherThresholdsIsRefused) {
   EXPECT_NE(out.output.find("rules_sha256"), std::string::npos) << out.output;
 }
 
-// The worker processes of a running concord.
 TEST_F(Runs, AKilledWorkerCostsOneCaseAndIsNamed) {
   const pid_t child = start({"run", "exp1", "--backends", "cpu:strict", "--trials", "4", "--out", at("r")});
   wait_for_lines("r/records.jsonl", 1);
-  const auto workers = workers_of(child);
+  std::vector<pid_t> workers;  // of one device, one for each number of threads that is in use
+  for (const auto& [device, pids] : workers_of(child)) workers.insert(workers.end(), pids.begin(), pids.end());
   ASSERT_FALSE(workers.empty());
-  for (const auto& [device, worker] : workers) ::kill(worker, SIGKILL);
+  for (const pid_t worker : workers) ::kill(worker, SIGKILL);
   EXPECT_EQ(exit_of(child), 1);
   const std::string log = text_of("log");
   EXPECT_NE(log.find("CRASH"), std::string::npos) << log;

@@ -151,7 +151,7 @@ TEST_F(Pool, AKilledWorkerCostsItsCaseAlone) {
   wait_for_lines("r/records.jsonl", 2);
   const auto workers = workers_of(child);
   ASSERT_TRUE(workers.contains("twin:1")) << workers.size();
-  ::kill(workers.at("twin:1"), SIGKILL);
+  for (const pid_t worker : workers.at("twin:1")) ::kill(worker, SIGKILL);
   EXPECT_EQ(exit_of(child), 1) << text_of("log");
   const auto all = records("r");
   EXPECT_EQ(all.size(), 12u);

@@ -55,8 +55,8 @@ inline Outcome expect_row(const Row& row) {
 }
 
 // The worker processes of a running concord, by the device that each was started for.
-inline std::map<std::string, pid_t> workers_of(pid_t parent) {
-  std::map<std::string, pid_t> out;
+inline std::map<std::string, std::vector<pid_t>> workers_of(pid_t parent) {
+  std::map<std::string, std::vector<pid_t>> out;
   for (const auto& entry : fs::directory_iterator("/proc")) {
     const std::string name = entry.path().filename().string();
     if (name.find_first_not_of("0123456789") != std::string::npos) continue;
@@ -67,7 +67,7 @@ inline std::map<std::string, pid_t> workers_of(pid_t parent) {
     while (std::getline(line, argument, '\0') && argument != "--device") {
     }
     std::getline(line, argument, '\0');
-    out[argument] = std::stoi(pid);
+    out[argument].push_back(std::stoi(pid));
   }
   return out;
 }
